@@ -1,0 +1,249 @@
+"""The engine contract, and the one path from a request to a reply.
+
+An engine is a class with three verbs (`load`, `stream`, `close`) and a few flags. `Model` wraps a loaded
+engine: it checks what goes in, stamps every chunk that comes out, and adds the chunks up to a `Reply`.
+This module knows nothing about any vendor's library.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from labkit.engines.messages import check_messages
+from labkit.engines.toolcalls import ToolCallReader
+from labkit.engines.toolschema import tool_schemas
+from labkit.errors import EngineFailed, EngineTimeout, OptionInvalid
+from labkit.models.card import ModelCard
+from labkit.types import (
+    Availability,
+    Chunk,
+    GenerationOptions,
+    Message,
+    Reply,
+    Timing,
+    TokenScore,
+    Tool,
+    Usage,
+)
+
+BUSY_TIMEOUT_S = 300.0
+
+AnyTool = Tool | Callable[..., Any]
+Stream = Generator[Chunk, None, None]
+
+
+class Engine(ABC):
+    """Run one loaded model. Subclass it in `labkit/engines/NAME.py`, or elsewhere through an entry point.
+
+    Flags say what the engine can do; a method that needs a flag exists only where the flag is set.
+    An engine with `raw_tool_calls` yields tool calls as text (`<tool_call>…`), and `Model` reads them;
+    any other engine puts them into `Chunk.tool_calls` itself.
+    """
+
+    name: ClassVar[str]
+    tools: ClassVar[bool] = True
+    score: ClassVar[bool] = False
+    embed: ClassVar[bool] = False
+    concurrent: ClassVar[bool] = False
+    constrained: ClassVar[bool] = False
+    raw_tool_calls: ClassVar[bool] = True
+
+    @classmethod
+    @abstractmethod
+    def available(cls) -> Availability:
+        """Say whether this engine is installed, without importing the vendor's library."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, card: ModelCard, variant: str | None, options: Mapping[str, Any]) -> Self:
+        """Load a model. The vendor's library is imported here and nowhere earlier."""
+
+    @abstractmethod
+    def stream(
+        self, messages: Sequence[Message], tools: Sequence[Tool], options: GenerationOptions
+    ) -> Iterator[Chunk]:
+        """Yield chunks; the last one carries `finish_reason` and `usage`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything. Calling it twice is harmless."""
+
+    def score_text(self, text: str) -> list[TokenScore]:
+        """Return each token's log-probability; engines with the flag `score` have this method."""
+        raise OptionInvalid(f"{self.name} cannot score text", fix="load(…, engine='llamacpp')")
+
+
+class Model:
+    """Chat with a loaded model: `chat`, `stream`, `score`, `close`. Made by `labkit.load()`.
+
+    An engine that is not `concurrent` serves one stream at a time: other threads wait their turn, and a new
+    request closes a stream that its own thread left unfinished (after Ctrl-C, say).
+    """
+
+    def __init__(self, engine: Engine, card: ModelCard, variant: str, why: str = "") -> None:
+        self.engine, self.card, self.variant, self.why = engine, card, variant, why
+        self._turn = threading.Lock()
+        self._open: dict[int, weakref.ref[Stream]] = {}
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = " (closed)" if self._closed else ""
+        return f"<{self.card.alias} {self.variant} on {self.engine.name}{state}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def chat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        tools: Sequence[AnyTool] = (),
+        options: GenerationOptions | None = None,
+        **overrides: Any,
+    ) -> Reply:
+        """Ask, wait, and return the whole `Reply`.
+
+        `messages` is a string (one user turn) or OpenAI chat dicts; `tools` are Python functions or OpenAI
+        tool dicts; further keywords are fields of `GenerationOptions`, as in `max_tokens=64`.
+        """
+        start = time.perf_counter()
+        chunks = list(self.stream(messages, tools=tools, options=options, **overrides))
+        total = time.perf_counter() - start
+        last = chunks[-1] if chunks else Chunk()
+        usage = last.usage or Usage(0, sum(c.tokens for c in chunks))
+        return Reply(
+            text="".join(c.text for c in chunks).strip(),
+            tool_calls=tuple(call for c in chunks for call in c.tool_calls),
+            finish_reason=last.finish_reason or "stop",
+            usage=usage,
+            timing=Timing(tuple(c.at for c in chunks if c.tokens), usage.completion_tokens, total),
+            model=self.card.alias,
+            engine=self.engine.name,
+        )
+
+    def stream(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        tools: Sequence[AnyTool] = (),
+        options: GenerationOptions | None = None,
+        **overrides: Any,
+    ) -> Stream:
+        """Ask and yield `Chunk`s as they come. Arguments are checked here, before the engine is called."""
+        turns, schemas = check_messages(messages), tool_schemas(tools)
+        chosen = GenerationOptions.of(options, **overrides)
+        self._check_able(bool(schemas), chosen)
+        self._check_open()
+        key = threading.get_ident()
+        stream = self._run(turns, schemas, chosen, key)
+        # Weak, so that a stream nobody holds any more ends at once and frees the engine.
+        self._open[key], previous = weakref.ref(stream), self._open.get(key)
+        if previous and (unfinished := previous()) and not self.engine.concurrent:
+            unfinished.close()
+        return stream
+
+    def score(self, text: str) -> list[TokenScore]:
+        """Return every token of `text` with its natural-log probability (the first has none: NaN)."""
+        self._check_open()
+        if not self.engine.score:
+            raise OptionInvalid(f"{self.engine.name} cannot score text", fix="load(…, engine='llamacpp')")
+        self._take_turn()
+        try:
+            return self.engine.score_text(text)
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        """Free the engine's memory. Calling it twice is harmless."""
+        if self._closed:
+            return
+        for stream in [ref() for ref in self._open.values()]:
+            if stream and not stream.gi_running:
+                stream.close()
+        self._take_turn()
+        try:
+            self._closed = True
+            self.engine.close()
+        finally:
+            self._turn.release()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineFailed(f"{self!r} was closed", fix=f"m = load({self.card.alias!r})")
+
+    def _check_able(self, tools: bool, options: GenerationOptions) -> None:
+        if tools and not self.engine.tools:
+            raise OptionInvalid(f"{self.engine.name} takes no tools", fix="load(…, engine='llamacpp')")
+        constrained = options.grammar or options.schema is not None or options.tool_choice == "required"
+        if constrained and not self.engine.constrained:
+            raise OptionInvalid(
+                f"{self.engine.name} cannot constrain its output", fix="load(…, engine='llamacpp')"
+            )
+        if options.tool_choice == "required" and not tools:
+            raise OptionInvalid("tool_choice='required' without tools", fix="pass tools=[…] as well")
+
+    def _take_turn(self) -> None:
+        if not self._turn.acquire(timeout=BUSY_TIMEOUT_S):
+            raise EngineTimeout(
+                f"{self!r} was busy for {BUSY_TIMEOUT_S:g} s", fix="finish or .close() the other stream"
+            )
+
+    def _run(
+        self, messages: list[Message], tools: list[Tool], options: GenerationOptions, key: int
+    ) -> Stream:
+        start = time.perf_counter()
+        waits = not self.engine.concurrent
+        if waits:
+            self._take_turn()
+        source = iter(())
+        try:
+            self._check_open()
+            source = self.engine.stream(messages, tools, options)
+            if self.engine.raw_tool_calls and tools and options.tool_choice != "none":
+                source = read_tool_calls(source)
+            for chunk in source:
+                # The one place that writes to a Chunk: to copy a frozen one for every token costs more.
+                object.__setattr__(chunk, "at", time.perf_counter() - start)
+                yield chunk
+        finally:
+            close_source(source)
+            if waits:
+                self._turn.release()
+
+
+def close_source(source: Iterator[Chunk]) -> None:
+    """End an engine's generator now instead of when it is collected: its `finally` stops the engine."""
+    close = getattr(source, "close", None)
+    if close:
+        close()
+
+
+def read_tool_calls(source: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Take `<tool_call>` blocks out of the text of a stream and hand them on as `ToolCall`s."""
+    reader = ToolCallReader()
+    try:
+        for chunk in source:
+            text, calls = reader.feed(chunk.text)
+            if chunk.finish_reason:
+                tail, more = reader.finish()
+                text, calls = text + tail, calls + more
+                reason = "tool_calls" if reader.calls else chunk.finish_reason
+                yield replace(chunk, text=text, tool_calls=calls, finish_reason=reason)
+            elif text is chunk.text:
+                yield chunk
+            else:
+                yield replace(chunk, text=text, tool_calls=calls)
+    finally:
+        close_source(source)
