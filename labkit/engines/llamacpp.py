@@ -1,0 +1,117 @@
+"""llama.cpp inside this process, through llama-cpp-python's low-level functions.
+
+The library's own `create_completion` detokenizes the whole answer again at every token, which costs O(n²). Here a
+token goes once through decode, sample and an incremental UTF-8 decoder. The context keeps the tokens it has read,
+so that the next turn of a conversation only reads what is new.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Self
+
+from labkit.engines.base import Engine
+from labkit.engines.llamacpp_files import gguf_file, prompt_template
+from labkit.engines.llamacpp_native import Context, LoadOptions
+from labkit.engines.llamacpp_sampling import sampler
+from labkit.engines.stops import StopReader
+from labkit.errors import ContextOverflow
+from labkit.models.card import ModelCard
+from labkit.models.template import ChatTemplate
+from labkit.types import Availability, Chunk, FinishReason, GenerationOptions, Message, TokenScore, Tool, Usage
+
+INSTALL = "pip install 'labkit[llamacpp]'   (needs a C++ compiler; conda-forge has it ready-built)"
+
+
+class LlamaCpp(Engine):
+    """Run a GGUF file in this process."""
+
+    name = "llamacpp"
+    tools = score = constrained = True
+
+    @classmethod
+    def available(cls) -> Availability:
+        """Look for the package without importing it."""
+        try:
+            return Availability(True, version("llama-cpp-python"))
+        except PackageNotFoundError:
+            return Availability(False, reason="llama-cpp-python is not installed", fix=INSTALL)
+
+    @classmethod
+    def load(cls, card: ModelCard, variant: str | None, options: Mapping[str, Any]) -> Self:
+        """Find or make the GGUF file, then load it."""
+        chosen = LoadOptions.of(options)
+        path = gguf_file(card, variant, context=chosen.context)
+        template = prompt_template(card, path)
+        try:
+            return cls(Context(path, chosen), template)
+        except BaseException:
+            template.close()
+            raise
+
+    def __init__(self, context: Context, template: ChatTemplate) -> None:
+        self.context, self.template = context, template
+        template.tokens = {"bos_token": context.bos, "eos_token": context.eos}
+        template.control_tokens = context.control_tokens(template.source)
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
+        """Render the chat template and tokenize it; raise `ContextOverflow` if no room is left to answer."""
+        ids = self.context.tokenize(self.template.render(list(messages), list(tools) or None))
+        if len(ids) >= self.context.size:
+            raise ContextOverflow(
+                f"the prompt has {len(ids)} tokens, the context {self.context.size}",
+                fix=f"shorten it, or load(…, context={2 ** len(ids).bit_length()})",
+            )
+        return ids
+
+    def stream(
+        self, messages: Sequence[Message], tools: Sequence[Tool], options: GenerationOptions
+    ) -> Iterator[Chunk]:
+        """Decode, sample, yield; one token at a time."""
+        context = self.context
+        ids = self.prompt(messages, () if options.tool_choice == "none" else tools)
+        chain = sampler(context, options, tools)
+        sample, is_end = context.lib.llama_sampler_sample, context.lib.llama_vocab_is_eog
+        decode_text = codecs.getincrementaldecoder("utf-8")("replace").decode
+        stops = StopReader(options.stop)
+        limit = min(options.max_tokens, context.size - len(ids))
+        reason: FinishReason = "length"
+        written, stopped = 0, False
+        try:
+            cached = context.read(ids)
+            while written < limit:
+                token = sample(chain, context.ctx, -1)
+                if not options.ignore_eos and is_end(context.vocab, token):
+                    reason = "stop"
+                    break
+                written += 1
+                text, stopped = stops.feed(decode_text(context.piece(token)))
+                yield Chunk(text, 1)
+                if stopped:
+                    reason = "stop"
+                    break
+                if written < limit:
+                    context.push(token)
+            tail = "" if stopped else stops.held + decode_text(b"", True)
+            yield Chunk(tail, 0, finish_reason=reason, usage=Usage(len(ids), written, cached))
+        finally:
+            context.lib.llama_sampler_free(chain)
+
+    def score_text(self, text: str) -> list[TokenScore]:
+        """Return each token of `text` with ln p(token | tokens before it)."""
+        ids = self.context.tokenize(text)
+        if len(ids) > self.context.size:
+            raise ContextOverflow(
+                f"the text has {len(ids)} tokens, the context {self.context.size}",
+                fix=f"load(…, context={2 ** len(ids).bit_length()})",
+            )
+        values = self.context.logprobs(ids)
+        pieces = [self.context.piece(i, special=True).decode("utf-8", "replace") for i in ids]
+        return [TokenScore(i, p, float(v)) for i, p, v in zip(ids, pieces, values, strict=True)]
+
+    def close(self) -> None:
+        """Free model, context and the template's worker."""
+        self.context.free()
+        self.template.close()

@@ -1,0 +1,269 @@
+"""The few llama.cpp calls the engine needs, as a class with Python's manners: errors raised, memory freed.
+
+This module knows tokens and logits; it knows nothing of chat, templates or tools.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labkit.errors import ContextOverflow, EngineFailed, EngineUnavailable, ModelFileInvalid, OptionInvalid
+from labkit.models.hardware import free_cores
+
+PREFILL_SLICE_S = 0.3
+FIRST_SLICE = 64
+ATTR_CONTROL, ATTR_USER_DEFINED = 1 << 3, 1 << 4  # llama.h, enum llama_token_attr
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """Settle how a model is loaded. `context`, `batch` are tokens; 0 threads means the cores that are free."""
+
+    context: int = 2048
+    threads: int = 0
+    batch: int = 512
+    gpu_layers: int = 0
+    memory_lock: bool = False
+    numa: bool = False
+    flash_attention: bool = True
+
+    def __post_init__(self) -> None:
+        limits = {"context": (16, 10**7), "threads": (0, 512), "batch": (1, 65_536), "gpu_layers": (-1, 10_000)}
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise OptionInvalid(f"{name} cannot be {value!r:.60}", fix=f"a whole number from {low} to {high}")
+        for name in ("memory_lock", "numa", "flash_attention"):
+            if not isinstance(getattr(self, name), bool):
+                raise OptionInvalid(f"{name} cannot be {getattr(self, name)!r:.60}", fix="True or False")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> LoadOptions:
+        """Check the names of `options`, then their values."""
+        known = [f.name for f in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise OptionInvalid(f"llamacpp has no option {name!r}", fix=f"choose from: {', '.join(known)}")
+        return cls(**options)
+
+
+class Log:
+    """Keep llama.cpp's warnings and errors instead of letting it print them."""
+
+    def __init__(self, library: Any) -> None:
+        self.lines: list[str] = []
+
+        def keep(level: int, text: bytes, _: object) -> None:
+            if level in (3, 4):  # GGML_LOG_LEVEL_WARN, _ERROR
+                self.lines = [*self.lines[-20:], text.decode("utf-8", "replace").strip()]
+
+        self._keep = library.llama_log_callback(keep)  # must outlive the library's use of it
+        library.llama_log_set(self._keep, None)
+
+    def last(self) -> str:
+        """Return the latest lines as one sentence."""
+        return "; ".join(line for line in self.lines[-3:] if line) or "no reason given"
+
+
+_library: Any = None
+_log: Log | None = None
+
+
+def library() -> tuple[Any, Log]:
+    """Import llama_cpp once, silence it, and return it with its log."""
+    global _library, _log
+    if _library is None or _log is None:
+        try:
+            import llama_cpp
+        except (ImportError, OSError, RuntimeError) as exc:
+            raise EngineUnavailable(
+                f"llama-cpp-python cannot be imported ({exc})", fix="pip install 'labkit[llamacpp]'"
+            ) from exc
+        _log = Log(llama_cpp)
+        llama_cpp.llama_backend_init()
+        _library = llama_cpp
+    return _library, _log
+
+
+class Context:
+    """A model and its KV cache: tokens go in, logits come out, and tokens read before are kept."""
+
+    def __init__(self, path: Path, options: LoadOptions) -> None:
+        self.lib, log = library()
+        self.options = options
+        self.threads = options.threads or free_cores()
+        self.model = self.ctx = None
+        if options.numa:
+            self.lib.llama_numa_init(1)  # GGML_NUMA_STRATEGY_DISTRIBUTE
+        self.model = self.lib.llama_model_load_from_file(str(path).encode(), self._model_params())
+        if not self.model:
+            raise ModelFileInvalid(
+                f"llama.cpp cannot load {path.name}: {log.last()}", fix=f"delete {path} and load again"
+            )
+        self.ctx = self.lib.llama_init_from_model(self.model, self._context_params())
+        if not self.ctx:
+            self.free()
+            raise EngineFailed(
+                f"llama.cpp made no context of {options.context} tokens: {log.last()}", fix="a smaller context="
+            )
+        self.vocab = self.lib.llama_model_get_vocab(self.model)
+        self.size = int(self.lib.llama_n_ctx(self.ctx))
+        self.width = int(self.lib.llama_vocab_n_tokens(self.vocab))
+        self.memory = self.lib.llama_get_memory(self.ctx)
+        self.seen: list[int] = []
+        self._one = (ctypes.c_int32 * 1)()
+        self._batch_one = self.lib.llama_batch_get_one(self._one, 1)
+        self._buffer = ctypes.create_string_buffer(512)
+        self._pieces: dict[int, bytes] = {}
+
+    def _model_params(self) -> Any:
+        params = self.lib.llama_model_default_params()
+        params.n_gpu_layers = self.options.gpu_layers
+        if self.options.memory_lock:
+            params.load_mode = self.lib.LLAMA_LOAD_MODE_MMAP_MLOCK
+        return params
+
+    def _context_params(self) -> Any:
+        params = self.lib.llama_context_default_params()
+        params.n_ctx = self.options.context
+        params.n_batch = params.n_ubatch = min(self.options.batch, self.options.context)
+        params.n_threads = params.n_threads_batch = self.threads
+        params.no_perf = True
+        if not self.options.flash_attention:
+            params.flash_attn_type = self.lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        return params
+
+    @property
+    def bos(self) -> str:
+        """Return the text of the token that begins a sequence."""
+        return self.piece(self.lib.llama_vocab_bos(self.vocab), special=True).decode("utf-8", "replace")
+
+    @property
+    def eos(self) -> str:
+        """Return the text of the token that ends a sequence."""
+        return self.piece(self.lib.llama_vocab_eos(self.vocab), special=True).decode("utf-8", "replace")
+
+    def control_tokens(self, template: str) -> tuple[str, ...]:
+        """Return the texts no user may forge: control tokens, and whole-word tokens that `template` writes."""
+        found = []
+        for token in range(self.width):
+            attr = self.lib.llama_vocab_get_attr(self.vocab, token)
+            if attr & (ATTR_CONTROL | ATTR_USER_DEFINED):
+                text = self.piece(token, special=True).decode("utf-8", "replace")
+                if text.strip() and (attr & ATTR_CONTROL or text in template):
+                    found.append(text)
+        return tuple(found)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return token ids; control tokens in `text` become themselves, and BOS is added if it is missing."""
+        data = text.encode("utf-8")
+        bos = self.bos
+        add = self.lib.llama_vocab_get_add_bos(self.vocab) and not (bos and text.startswith(bos))
+        out = (ctypes.c_int32 * (len(data) + 2))()
+        count = self.lib.llama_tokenize(self.vocab, data, len(data), out, len(out), bool(add), True)
+        if count < 0:
+            raise EngineFailed(f"llama.cpp could not tokenize {len(data)} bytes")
+        return list(out[:count])
+
+    def piece(self, token: int, special: bool = False) -> bytes:
+        """Return a token's bytes (often half a character); control tokens have none unless `special`."""
+        if token < 0:
+            return b""
+        if not special and (known := self._pieces.get(token)) is not None:
+            return known
+        size = self.lib.llama_token_to_piece(self.vocab, token, self._buffer, len(self._buffer), 0, special)
+        data = self._buffer.raw[: max(size, 0)]
+        if not special:
+            self._pieces[token] = data
+        return data
+
+    def read(self, ids: Sequence[int]) -> int:
+        """Read a prompt, reusing what the cache already holds; return how many tokens were reused.
+
+        The prompt goes in slices of about 0.3 s, so that Ctrl-C is seen between two of them.
+        """
+        kept = self._keep_prefix(ids)
+        at, size = kept, FIRST_SLICE
+        while at < len(ids):
+            part = ids[at : at + min(size, self.options.batch)]
+            began = time.perf_counter()
+            self._decode(self.lib.llama_batch_get_one((ctypes.c_int32 * len(part))(*part), len(part)))
+            self.seen.extend(part)
+            at += len(part)
+            size = max(8, int(len(part) * PREFILL_SLICE_S / (time.perf_counter() - began + 1e-9)))
+        return kept
+
+    def _keep_prefix(self, ids: Sequence[int]) -> int:
+        """Forget everything behind the common prefix. The last token is always read again: it makes the logits."""
+        kept = 0
+        for old, new in zip(self.seen, ids[:-1], strict=False):
+            if old != new:
+                break
+            kept += 1
+        if not self.lib.llama_memory_seq_rm(self.memory, 0, kept, -1):
+            kept = 0  # recurrent models cannot forget a part
+            self.lib.llama_memory_clear(self.memory, True)
+        del self.seen[kept:]
+        return kept
+
+    def push(self, token: int) -> None:
+        """Read one more token."""
+        self._one[0] = token
+        self._decode(self._batch_one)
+        self.seen.append(token)
+
+    def _decode(self, batch: Any) -> None:
+        code = self.lib.llama_decode(self.ctx, batch)
+        if code == 1:
+            raise ContextOverflow(f"the context of {self.size} tokens is full", fix=f"context={self.size * 2}")
+        if code:
+            raise EngineFailed(f"llama_decode returned {code}", fix="close() the model and load it again")
+
+    def logprobs(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return ln p of every token after those before it, shape (len(ids),); the first is NaN."""
+        self._keep_prefix([])
+        result = np.full(len(ids), np.nan, dtype=np.float32)
+        width = self.options.batch
+        batch = self.lib.llama_batch_init(width, 0, 1)
+        try:
+            for at in range(0, len(ids), width):
+                part = ids[at : at + width]
+                self._fill(batch, part, at)
+                self._decode(batch)
+                raw = np.ctypeslib.as_array(self.lib.llama_get_logits(self.ctx), (len(part), self.width))
+                targets = ids[at + 1 : at + 1 + len(part)]
+                result[at + 1 : at + 1 + len(targets)] = log_softmax_at(raw[: len(targets)], targets)
+        finally:
+            self.lib.llama_batch_free(batch)
+            self._keep_prefix([])
+        return result
+
+    def _fill(self, batch: Any, ids: Sequence[int], start: int) -> None:
+        batch.n_tokens = len(ids)
+        for i, token in enumerate(ids):
+            batch.token[i], batch.pos[i] = token, start + i
+            batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, True
+
+    def free(self) -> None:
+        """Give the memory back. Calling it twice is harmless."""
+        ctx, model, self.ctx, self.model = self.ctx, self.model, None, None
+        if ctx:
+            self.lib.llama_free(ctx)
+        if model:
+            self.lib.llama_model_free(model)
+
+
+def log_softmax_at(logits: NDArray[np.float32], targets: Sequence[int]) -> NDArray[np.float32]:
+    """Return the log-softmax of (N, V) logits at one target a row, shape (N,)."""
+    top = logits.max(axis=1)
+    total = np.log(np.exp(logits - top[:, None], dtype=np.float64).sum(axis=1))
+    picked = logits[np.arange(len(targets)), np.asarray(targets, dtype=np.intp)]
+    return np.asarray(picked - top - total, dtype=np.float32)
