@@ -1,0 +1,1 @@
+"""HOW a model learns: data generation, tokenizer, pretraining. Needs torch (extra `train`)."""

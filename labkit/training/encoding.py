@@ -1,0 +1,58 @@
+"""Turn examples into token ids, with a mark on every token the model itself has to write."""
+
+from __future__ import annotations
+
+import itertools
+from importlib.resources import files
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from labkit.models.template import ChatTemplate
+from labkit.training.data import Example, examples
+from labkit.training.tokenizer import train_tokenizer
+
+TOKENIZER_EXAMPLES = 20_000
+
+
+def nano_template() -> ChatTemplate:
+    """Return the chat template that ships with nano."""
+    source = files("labkit.models").joinpath("nano/chat_template.jinja").read_text("utf-8")
+    return ChatTemplate(source, trusted=True)
+
+
+def make_tokenizer(path: Path, seed: int) -> Tokenizer:
+    """Load the tokenizer at `path`, or learn one from generated examples and keep it there."""
+    if not path.exists():
+        template = nano_template()
+        stream = itertools.islice(examples(seed, short=0.1), TOKENIZER_EXAMPLES)
+        texts = (template.render(e.messages, e.tools, add_generation_prompt=False) for e in stream)
+        train_tokenizer(texts).save(str(path))
+    return Tokenizer.from_file(str(path))
+
+
+class Encoder:
+    """Encode examples with one tokenizer and nano's template."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.template = nano_template()
+        self.opening = tokenizer.encode("<|im_start|>assistant\n").ids
+        self.end = tokenizer.token_to_id("<|im_end|>")
+
+    def encode(self, example: Example) -> tuple[list[int], list[bool]]:
+        """Return token ids (T,) and whether each is the assistant's own, its closing <|im_end|> included."""
+        text = self.template.render(example.messages, example.tools, add_generation_prompt=False)
+        ids = self.tokenizer.encode(text).ids
+        own, at, width = [False] * len(ids), 0, len(self.opening)
+        while at < len(ids):
+            if ids[at] == self.opening[0] and ids[at : at + width] == self.opening:
+                at += width
+                while at < len(ids):
+                    own[at] = True
+                    at += 1
+                    if ids[at - 1] == self.end:
+                        break
+            else:
+                at += 1
+        return ids, own

@@ -1,0 +1,149 @@
+"""The Llama architecture in plain torch, with Hugging Face's weight names, for training on a small machine.
+
+Shapes: B sequences of T tokens, D hidden, H heads of K, G key/value heads, V tokens in the vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Fix the size of a network. The defaults are nano's: 7.3 M parameters."""
+
+    vocab: int = 4096
+    hidden: int = 256
+    layers: int = 8
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 64
+    feed_forward: int = 768
+    context: int = 2048
+    rope_theta: float = 10_000.0
+    eps: float = 1e-5
+
+    def config(self, bos: int, eos: int) -> dict[str, Any]:
+        """Return the Hugging Face `config.json` of this shape."""
+        return {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "vocab_size": self.vocab,
+            "hidden_size": self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "head_dim": self.head_dim,
+            "intermediate_size": self.feed_forward,
+            "max_position_embeddings": self.context,
+            "rope_theta": self.rope_theta,
+            "rms_norm_eps": self.eps,
+            "hidden_act": "silu",
+            "tie_word_embeddings": True,
+            "attention_bias": False,
+            "mlp_bias": False,
+            "initializer_range": 0.02,
+            "torch_dtype": "float16",
+            "bos_token_id": bos,
+            "eos_token_id": eos,
+            "pad_token_id": bos,
+        }
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with rotary positions."""
+
+    def __init__(self, s: Shape) -> None:
+        super().__init__()
+        self.s = s
+        self.q_proj = nn.Linear(s.hidden, s.heads * s.head_dim, bias=False)
+        self.k_proj = nn.Linear(s.hidden, s.kv_heads * s.head_dim, bias=False)
+        self.v_proj = nn.Linear(s.hidden, s.kv_heads * s.head_dim, bias=False)
+        self.o_proj = nn.Linear(s.heads * s.head_dim, s.hidden, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Map (B, T, D) to (B, T, D)."""
+        b, t, _ = x.shape
+        q = self.q_proj(x).view(b, t, self.s.heads, -1).transpose(1, 2)
+        k = self.k_proj(x).view(b, t, self.s.kv_heads, -1).transpose(1, 2)
+        v = self.v_proj(x).view(b, t, self.s.kv_heads, -1).transpose(1, 2)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        groups = self.s.heads // self.s.kv_heads
+        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.o_proj(out.transpose(1, 2).reshape(b, t, -1))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, s: Shape) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(s.hidden, s.feed_forward, bias=False)
+        self.up_proj = nn.Linear(s.hidden, s.feed_forward, bias=False)
+        self.down_proj = nn.Linear(s.feed_forward, s.hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, T, D) to (B, T, D)."""
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    """One block: attention, then feed-forward, each behind a norm and added to the stream."""
+
+    def __init__(self, s: Shape) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(s.hidden, eps=s.eps)
+        self.self_attn = Attention(s)
+        self.post_attention_layernorm = nn.RMSNorm(s.hidden, eps=s.eps)
+        self.mlp = FeedForward(s)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Map (B, T, D) to (B, T, D)."""
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Llama(nn.Module):
+    """The whole network, output tied to the embedding."""
+
+    def __init__(self, s: Shape) -> None:
+        super().__init__()
+        self.s = s
+        self.embed_tokens = nn.Embedding(s.vocab, s.hidden)
+        self.layers = nn.ModuleList(Layer(s) for _ in range(s.layers))
+        self.norm = nn.RMSNorm(s.hidden, eps=s.eps)
+        for name, weight in self.named_parameters():
+            if weight.ndim == 2:
+                deep = name.endswith(("o_proj.weight", "down_proj.weight"))
+                nn.init.normal_(weight, std=0.02 / (2 * s.layers) ** 0.5 if deep else 0.02)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Map token ids (B, T) to the last hidden state (B, T, D); `logits` turns that into scores."""
+        cos, sin = angles(ids.shape[1], self.s, ids.device)
+        x = self.embed_tokens(ids)
+        for layer in self.layers:
+            x = layer(x, cos, sin)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Map hidden states (…, D) to scores (…, V)."""
+        return F.linear(hidden, self.embed_tokens.weight)
+
+
+def angles(length: int, s: Shape, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines of the rotary angles, each (T, K)."""
+    rates = s.rope_theta ** -(torch.arange(0, s.head_dim, 2, device=device) / s.head_dim)
+    turns = torch.outer(torch.arange(length, device=device), rates)
+    return torch.cat((turns.cos(),) * 2, -1), torch.cat((turns.sin(),) * 2, -1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate (B, H, T, K) by position, pairing entry i with entry i + K/2 (Hugging Face's convention)."""
+    first, second = x.chunk(2, -1)
+    return (x * cos + torch.cat((-second, first), -1) * sin).to(x.dtype)
