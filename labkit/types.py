@@ -225,10 +225,8 @@ class Timing:
         return 1 / self.tpot if self.tokens > 1 and self.tpot > 0 else math.nan
 
     def __str__(self) -> str:
-        return (
-            f"first token {self.ttft * 1e3:.1f} ms, then {self.tokens_per_second:,.0f} tokens/s, "
-            f"{self.tokens} tokens in {self.total * 1e3:.0f} ms"
-        )
+        speed = f"then {self.tokens_per_second:,.0f} tokens/s, " if self.tokens > 1 else ""
+        return f"first token {self.ttft * 1e3:.1f} ms, {speed}{self.tokens} tokens in {self.total * 1e3:.0f} ms"
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,8 @@ class Context:
                 f"llama.cpp made no context of {options.context} tokens: {log.last()}", fix="a smaller context="
             )
         self.vocab = self.lib.llama_model_get_vocab(self.model)
-        self.size = int(self.lib.llama_n_ctx(self.ctx))
+        # llama.cpp rounds a context up to a multiple of 256; a student gets what was asked for.
+        self.size = min(int(self.lib.llama_n_ctx(self.ctx)), options.context)
         self.width = int(self.lib.llama_vocab_n_tokens(self.vocab))
         self.memory = self.lib.llama_get_memory(self.ctx)
         self.seen: list[int] = []
@@ -195,7 +196,8 @@ class Context:
         while at < len(ids):
             part = ids[at : at + min(size, self.options.batch)]
             began = time.perf_counter()
-            self._decode(self.lib.llama_batch_get_one((ctypes.c_int32 * len(part))(*part), len(part)))
+            tokens = (ctypes.c_int32 * len(part))(*part)  # the batch only points to it
+            self._decode(self.lib.llama_batch_get_one(tokens, len(part)))
             self.seen.extend(part)
             at += len(part)
             size = max(8, int(len(part) * PREFILL_SLICE_S / (time.perf_counter() - began + 1e-9)))

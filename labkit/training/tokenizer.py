@@ -8,6 +8,7 @@ camelCase cut at its humps): every word then has the same tokens wherever it sta
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -37,8 +38,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> Token
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = _byte_level(LEARNING_SPLIT)
     tokenizer.decoder = decoders.ByteLevel()
-    specials = [AddedToken(text, special=True, normalized=False) for text in CONTROL]
-    specials += [AddedToken(text, special=False, normalized=False) for text in TAGS]
+    specials = [AddedToken(text, special=True, normalized=False) for text in CONTROL + TAGS]
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=specials,
@@ -47,4 +47,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> Token
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.pre_tokenizer = _byte_level(QWEN2_SPLIT)
-    return tokenizer
+    return _with_visible_tags(tokenizer)
+
+
+def _with_visible_tags(tokenizer: Tokenizer) -> Tokenizer:
+    """Unmark the tags as special (the trainer marks all it is given), or decoding would leave them out."""
+    content = json.loads(tokenizer.to_str())
+    for token in content["added_tokens"]:
+        token["special"] = token["content"] in CONTROL
+    return Tokenizer.from_str(json.dumps(content))

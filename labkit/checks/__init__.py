@@ -1,0 +1,1 @@
+"""WHAT was learned: exercises with `check`, `hint` and `solution`; one module for each lab."""
