@@ -1,0 +1,1 @@
+"""WHAT can run: cards and catalog, files on disk, hardware fit, file and template inspection."""
