@@ -111,9 +111,7 @@ def _stops(stop: object) -> None:
 def _constraint(grammar: str | None, schema: Mapping[str, Any] | None) -> None:
     if grammar is not None and schema is not None:
         raise OptionInvalid("both grammar and schema are set", fix="set one of them")
-    if grammar is not None and (
-        not isinstance(grammar, str) or not 0 < len(grammar) <= MAX_CONSTRAINT_CHARS
-    ):
+    if grammar is not None and (not isinstance(grammar, str) or not 0 < len(grammar) <= MAX_CONSTRAINT_CHARS):
         raise _invalid("grammar", grammar, f"GBNF text of at most {MAX_CONSTRAINT_CHARS} characters")
     if schema is not None:
         if not isinstance(schema, Mapping):
@@ -226,10 +224,12 @@ class Timing:
 
     def __str__(self) -> str:
         speed = f"then {self.tokens_per_second:,.0f} tokens/s, " if self.tokens > 1 else ""
-        return f"first token {self.ttft * 1e3:.1f} ms, {speed}{self.tokens} tokens in {self.total * 1e3:.0f} ms"
+        return (
+            f"first token {self.ttft * 1e3:.1f} ms, {speed}{self.tokens} tokens in {self.total * 1e3:.0f} ms"
+        )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Reply:
     """Hold a whole answer: text, tool calls, why it ended, what it used, how long it took."""
 
@@ -251,6 +251,12 @@ class Reply:
 
     def __str__(self) -> str:
         return "\n".join([*([self.text] if self.text else []), *(f"→ {c}" for c in self.tool_calls)])
+
+    def __repr__(self) -> str:
+        read = f"{self.usage.prompt_tokens} tokens read ({self.usage.cached_tokens} cached)"
+        return (
+            f"{self}\n[{self.model} on {self.engine}, ended by {self.finish_reason}: {read}, {self.timing}]"
+        )
 
 
 @dataclass(frozen=True, slots=True)

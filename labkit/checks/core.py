@@ -119,6 +119,6 @@ def _show(feedback: Feedback) -> None:
     if ipython and ipython.get_ipython():
         from IPython.display import display
 
-        display(feedback)
+        display(feedback)  # type: ignore[no-untyped-call]
     else:
         print(feedback)

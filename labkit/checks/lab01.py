@@ -85,7 +85,7 @@ q3 = lab.add(
         'The docstring tells the model what the tool is for: """Turn the light in a room on or off."""',
     ),
     code='def set_light(room: str, on: bool) -> str:\n    """Turn the light in a room on or off."""\n'
-    '    return f"The light in the {room} is {\'on\' if on else \'off\'}."',
+    "    return f\"The light in the {room} is {'on' if on else 'off'}.\"",
 )
 
 
@@ -95,7 +95,10 @@ def _speed(reply: Reply, speed: float) -> str:
     expected = reply.timing.tokens_per_second
     if abs(speed * expected - 1) < 0.05:
         raise Wrong("that is seconds per token: turn it over")
-    if abs(speed / (reply.timing.tokens / reply.timing.total) - 1) < 0.005 and abs(speed / expected - 1) > 0.005:
+    if (
+        abs(speed / (reply.timing.tokens / reply.timing.total) - 1) < 0.005
+        and abs(speed / expected - 1) > 0.005
+    ):
         raise Wrong("this counts the wait for the first token too: begin at stamps[0]")
     if not abs(speed / expected - 1) <= 0.005:  # written so that NaN is wrong, too
         raise Wrong(f"{speed:,.0f} tokens/s is not it: n tokens have n − 1 gaps between them")

@@ -62,7 +62,7 @@ class Engine(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, card: ModelCard, variant: str | None, options: Mapping[str, Any]) -> Self:
+    def load(cls, card: ModelCard, variant: str, options: Mapping[str, Any]) -> Self:
         """Load a model. The vendor's library is imported here and nowhere earlier."""
 
     @abstractmethod
@@ -169,9 +169,9 @@ class Model:
         """Free the engine's memory. Calling it twice is harmless."""
         if self._closed:
             return
-        for stream in [ref() for ref in self._open.values()]:
-            if stream and not stream.gi_running:
-                stream.close()
+        mine = self._open.get(threading.get_ident())
+        if mine and (unfinished := mine()):
+            unfinished.close()
         self._take_turn()
         try:
             self._closed = True
@@ -207,7 +207,7 @@ class Model:
         waits = not self.engine.concurrent
         if waits:
             self._take_turn()
-        source = iter(())
+        source: Iterator[Chunk] = iter(())
         try:
             self._check_open()
             source = self.engine.stream(messages, tools, options)

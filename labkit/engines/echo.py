@@ -33,7 +33,7 @@ class Echo(Engine):
         return Availability(True, "1", reason="no model: repeats what it is told")
 
     @classmethod
-    def load(cls, card: ModelCard, variant: str | None, options: Mapping[str, Any]) -> Self:
+    def load(cls, card: ModelCard, variant: str, options: Mapping[str, Any]) -> Self:
         """Take the script; the card is not used."""
         unknown = sorted(set(options) - {"script", "delay"})
         if unknown:

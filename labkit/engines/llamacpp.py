@@ -20,7 +20,16 @@ from labkit.engines.stops import StopReader
 from labkit.errors import ContextOverflow
 from labkit.models.card import ModelCard
 from labkit.models.template import ChatTemplate
-from labkit.types import Availability, Chunk, FinishReason, GenerationOptions, Message, TokenScore, Tool, Usage
+from labkit.types import (
+    Availability,
+    Chunk,
+    FinishReason,
+    GenerationOptions,
+    Message,
+    TokenScore,
+    Tool,
+    Usage,
+)
 
 INSTALL = "pip install 'labkit[llamacpp]'   (needs a C++ compiler; conda-forge has it ready-built)"
 
@@ -40,7 +49,7 @@ class LlamaCpp(Engine):
             return Availability(False, reason="llama-cpp-python is not installed", fix=INSTALL)
 
     @classmethod
-    def load(cls, card: ModelCard, variant: str | None, options: Mapping[str, Any]) -> Self:
+    def load(cls, card: ModelCard, variant: str, options: Mapping[str, Any]) -> Self:
         """Find or make the GGUF file, then load it."""
         chosen = LoadOptions.of(options)
         path = gguf_file(card, variant, context=chosen.context)

@@ -5,7 +5,9 @@ Only the Llama architecture with a Qwen2-style byte-level tokenizer: what the sh
 
 from __future__ import annotations
 
+import errno
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +51,17 @@ def convert(source: Path, template: str, out: Path, name: str) -> None:
     from safetensors.numpy import load_file
 
     config = json.loads((source / "config.json").read_text("utf-8"))
-    writer = GGUFWriter(out, "llama")
-    writer.add_name(name)
-    add_shape(writer, config)
-    add_tokenizer(writer, json.loads((source / "tokenizer.json").read_text("utf-8")), config)
-    writer.add_chat_template(template)
-    writer.add_file_type(LEVELS["F16"])
-    for key, weight in load_file(source / "model.safetensors").items():
-        writer.add_tensor(gguf_name(key), gguf_weight(key, weight, config))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    with closing(GGUFWriter(out, "llama")) as writer:
+        writer.add_name(name)
+        add_shape(writer, config)
+        add_tokenizer(writer, json.loads((source / "tokenizer.json").read_text("utf-8")), config)
+        writer.add_chat_template(template)
+        writer.add_file_type(LEVELS["F16"])
+        for key, weight in load_file(source / "model.safetensors").items():
+            writer.add_tensor(gguf_name(key), gguf_weight(key, weight, config))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
 
 
 def add_shape(writer: Any, config: dict[str, Any]) -> None:
@@ -118,11 +119,17 @@ def gguf_weight(key: str, weight: NDArray[Any], config: dict[str, Any]) -> NDArr
 
 
 def quantize(source: Path, out: Path, quant: str, threads: int) -> None:
-    """Write `source` again at another level. Raises `EngineFailed` with llama.cpp's reason."""
+    """Write `source` again at another level.
+
+    Raises `EngineFailed` with llama.cpp's reason, and `OSError` where the file cannot be written.
+    """
     lib, log = library()
     params = lib.llama_model_quantize_default_params()
     params.ftype = level_of(quant)
     params.nthread = threads
     code = lib.llama_model_quantize(str(source).encode(), str(out).encode(), params)
+    if code and "iostream" in log.last():
+        # C++ keeps the cause of a failed write to itself; a full disk is by far the likeliest.
+        raise OSError(errno.ENOSPC, "llama.cpp could not write all of it")
     if code:
         raise EngineFailed(f"llama.cpp could not quantize to {quant} (code {code}): {log.last()}")

@@ -28,22 +28,23 @@ CHATML = (
 TRIAL_TIMEOUT_S = 60.0
 
 
-def gguf_file(card: ModelCard, variant: str | None, context: int) -> Path:
+def gguf_file(card: ModelCard, variant: str, context: int) -> Path:
     """Return a GGUF file that was checked and fits this machine. Raises the `LabkitError` that says why not."""
     ref = card.refs.get("llamacpp")
     if ref is None:
         raise ModelNotFound(f"{card.alias} has no GGUF file", fix=f"labkit models info {card.alias}")
     if ref.package:
-        path = derived(card, ref, variant or card.default_variant)
+        path = derived(card, ref, variant.upper())
     else:
         path = local_file(card, ref, variant)
         inspect(path)
         run_in_child("labkit.engines.llamacpp_trial", [str(path)], TRIAL_TIMEOUT_S)
-    check_fit(card, variant, context)
+    listed = any(v.quant == variant for v in card.variants)
+    check_fit(card, variant if listed else "F16", context)
     return path
 
 
-def local_file(card: ModelCard, ref: Ref, variant: str | None) -> Path:
+def local_file(card: ModelCard, ref: Ref, variant: str) -> Path:
     """Return a file the student named, or one that was pulled."""
     if not ref.repo:
         return Path(ref.file)

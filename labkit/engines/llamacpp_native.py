@@ -36,11 +36,18 @@ class LoadOptions:
     flash_attention: bool = True
 
     def __post_init__(self) -> None:
-        limits = {"context": (16, 10**7), "threads": (0, 512), "batch": (1, 65_536), "gpu_layers": (-1, 10_000)}
+        limits = {
+            "context": (16, 10**7),
+            "threads": (0, 512),
+            "batch": (1, 65_536),
+            "gpu_layers": (-1, 10_000),
+        }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise OptionInvalid(f"{name} cannot be {value!r:.60}", fix=f"a whole number from {low} to {high}")
+                raise OptionInvalid(
+                    f"{name} cannot be {value!r:.60}", fix=f"a whole number from {low} to {high}"
+                )
         for name in ("memory_lock", "numa", "flash_attention"):
             if not isinstance(getattr(self, name), bool):
                 raise OptionInvalid(f"{name} cannot be {getattr(self, name)!r:.60}", fix="True or False")
@@ -51,7 +58,9 @@ class LoadOptions:
         known = [f.name for f in fields(cls)]
         for name in options:
             if name not in known:
-                raise OptionInvalid(f"llamacpp has no option {name!r}", fix=f"choose from: {', '.join(known)}")
+                raise OptionInvalid(
+                    f"llamacpp has no option {name!r}", fix=f"choose from: {', '.join(known)}"
+                )
         return cls(**options)
 
 
@@ -112,7 +121,8 @@ class Context:
         if not self.ctx:
             self.free()
             raise EngineFailed(
-                f"llama.cpp made no context of {options.context} tokens: {log.last()}", fix="a smaller context="
+                f"llama.cpp made no context of {options.context} tokens: {log.last()}",
+                fix="a smaller context=",
             )
         self.vocab = self.lib.llama_model_get_vocab(self.model)
         # llama.cpp rounds a context up to a multiple of 256; a student gets what was asked for.
@@ -225,7 +235,9 @@ class Context:
     def _decode(self, batch: Any) -> None:
         code = self.lib.llama_decode(self.ctx, batch)
         if code == 1:
-            raise ContextOverflow(f"the context of {self.size} tokens is full", fix=f"context={self.size * 2}")
+            raise ContextOverflow(
+                f"the context of {self.size} tokens is full", fix=f"context={self.size * 2}"
+            )
         if code:
             raise EngineFailed(f"llama_decode returned {code}", fix="close() the model and load it again")
 

@@ -27,7 +27,9 @@ def sampler(context: Context, options: GenerationOptions, tools: Sequence[Tool])
         if grammar:
             link = lib.llama_sampler_init_grammar(context.vocab, grammar.encode(), b"root")
             if not link:
-                raise OptionInvalid("the grammar does not parse", fix="see llama.cpp's grammars/README for GBNF")
+                raise OptionInvalid(
+                    "the grammar does not parse", fix="see llama.cpp's grammars/README for GBNF"
+                )
             add(link)
         if options.repeat_penalty != 1.0:
             add(
@@ -65,7 +67,7 @@ def schema_grammar(schema: Mapping[str, Any]) -> str:
     from llama_cpp.llama_grammar import json_schema_to_gbnf
 
     try:
-        return json_schema_to_gbnf(json.dumps(schema))
+        return str(json_schema_to_gbnf(json.dumps(schema)))
     except Exception as exc:  # the converter raises whatever its recursion meets
         raise OptionInvalid(
             f"the schema cannot become a grammar ({type(exc).__name__}: {exc})"[:200],

@@ -21,7 +21,8 @@ def check_messages(messages: str | Sequence[Message]) -> list[Message]:
         messages = [{"role": "user", "content": messages}]
     if not isinstance(messages, Sequence) or not messages or len(messages) > MAX_MESSAGES:
         raise OptionInvalid(
-            f"messages cannot be {repr(messages)[:80]}", fix='"text", or [{"role": "user", "content": "text"}]'
+            f"messages cannot be {repr(messages)[:80]}",
+            fix='"text", or [{"role": "user", "content": "text"}]',
         )
     checked = [_turn(turn, place) for place, turn in enumerate(messages)]
     size = sum(len(turn["content"]) for turn in checked)
@@ -56,5 +57,6 @@ def _text(content: object, place: int) -> str:
     if isinstance(content, list) and all(isinstance(p, Mapping) and p.get("type") == "text" for p in content):
         return "".join(str(part.get("text", "")) for part in content)
     raise OptionInvalid(
-        f"messages[{place}] has content {repr(content)[:80]}", fix="text only: this kit's models see no images"
+        f"messages[{place}] has content {repr(content)[:80]}",
+        fix="text only: this kit's models see no images",
     )

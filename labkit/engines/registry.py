@@ -44,7 +44,8 @@ def engine_class(name: str) -> type[Engine]:
         found = entry.load()
     except Exception as exc:  # a third party's module may raise anything
         raise EngineUnavailable(
-            f"engine {name!r} cannot be imported ({exc})", fix=f"reinstall the package that holds {entry.value}"
+            f"engine {name!r} cannot be imported ({exc})",
+            fix=f"reinstall the package that holds {entry.value}",
         ) from exc
     if not (isinstance(found, type) and issubclass(found, Engine)):
         raise EngineUnavailable(f"{entry.value} is no Engine", fix="subclass labkit.engines.base.Engine")
@@ -53,7 +54,7 @@ def engine_class(name: str) -> type[Engine]:
 
 def choose() -> tuple[str, str]:
     """Pick the best engine that is installed; return its name and the reason in words."""
-    passed_over = []
+    passed_over: list[str] = []
     for name, reason in PREFERENCE.items():
         if name not in entries():
             continue
@@ -84,5 +85,7 @@ def load(name: str = "nano", engine: str = "auto", variant: str | None = None, *
     state = kind.available()
     if not state.installed:
         raise EngineUnavailable(state.reason, fix=state.fix)
-    wanted = variant if variant is None or not card.variants else card.variant(variant).quant
-    return Model(kind.load(card, wanted, options), card, wanted or card.default_variant, why)
+    wanted = variant or card.default_variant
+    # An engine may make levels that no card lists, so only the spelling is settled here.
+    wanted = next((v.quant for v in card.variants if v.quant.lower() == wanted.lower()), wanted)
+    return Model(kind.load(card, wanted, options), card, wanted, why)

@@ -129,7 +129,7 @@ class Llama(nn.Module):
         x = self.embed_tokens(ids)
         for layer in self.layers:
             x = layer(x, cos, sin)
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Map hidden states (…, D) to scores (…, V)."""

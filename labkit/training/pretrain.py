@@ -130,9 +130,7 @@ class Trainer:
         """Warm up, then fall along a cosine to a tenth."""
         scale = min(1.0, (self.step + 1) / self.s.warmup)
         scale *= 0.1 + 0.45 * (1 + math.cos(math.pi * self.progress()))
-        for optimizer, rate in zip(
-            self.optimizers, (self.s.matrix_rate, self.s.other_rate), strict=True
-        ):
+        for optimizer, rate in zip(self.optimizers, (self.s.matrix_rate, self.s.other_rate), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
 
@@ -146,7 +144,7 @@ class Trainer:
         each = F.cross_entropy(logits.float(), batch.targets.to(self.device), reduction="none")
         weights = batch.weights.to(self.device)
         loss = (each * weights).sum() / weights.sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.s.clip)
         for optimizer in self.optimizers:
             optimizer.step()

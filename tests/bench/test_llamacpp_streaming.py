@@ -68,5 +68,7 @@ def test_streaming_against_the_raw_loop(variant: str) -> None:
     print(f"\n{variant}: {ROUNDS} runs of {TOKENS} tokens each, one thread")
     for name in runs:
         low, middle, high = min(speeds[name]), statistics.median(speeds[name]), max(speeds[name])
-        print(f"  {name:7} {middle:7.0f} tokens/s ({low:.0f} to {high:.0f}), ITL(512)/ITL(64) {growths[name]:.3f}")
+        print(
+            f"  {name:7} {middle:7.0f} tokens/s ({low:.0f} to {high:.0f}), ITL(512)/ITL(64) {growths[name]:.3f}"
+        )
     print(f"  labkit / raw: speed {share:.3f}, growth {growths['labkit'] / growths['raw']:.3f}")

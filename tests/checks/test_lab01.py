@@ -35,7 +35,12 @@ def test_q1(capsys: pytest.CaptureFixture[str]) -> None:
     assert verdict(q1, capsys, right)[0] == "right"
     assert verdict(q1, capsys, round(right))[0] == "right"
     assert verdict(q1, capsys, ...)[0] == "not attempted"
-    for wrong, said in ((right / 8, "factor of 8"), (right * 1e9, "1e9"), (right * 2, "GB"), ("7B", "number")):
+    for wrong, said in (
+        (right / 8, "factor of 8"),
+        (right * 1e9, "1e9"),
+        (right * 2, "GB"),
+        ("7B", "number"),
+    ):
         state, text = verdict(q1, capsys, wrong)
         assert (state, said in text) == ("wrong", True), text
 
@@ -44,7 +49,13 @@ def test_q2(nano: Model, capsys: pytest.CaptureFixture[str]) -> None:
     assert verdict(q2, capsys, nano, "Zxqvwkyj42")[0] == "right"
     assert verdict(q2, capsys, nano, "Донаудампф")[0] == "right"
     assert verdict(q2, capsys, nano, ...)[0] == "not attempted"
-    for wrong, said in (("kitchen", "only"), ("two words", "one word"), ("x" * 13, "12"), (7, "string"), ("", "word")):
+    for wrong, said in (
+        ("kitchen", "only"),
+        ("two words", "one word"),
+        ("x" * 13, "12"),
+        (7, "string"),
+        ("", "word"),
+    ):
         state, text = verdict(q2, capsys, nano, wrong)
         assert (state, said in text) == ("wrong", True), text
 

@@ -73,7 +73,14 @@ def test_bad_options_never_reach_the_engine(model: Model) -> None:
     for bad in ({"max_tokens": -1}, {"temperature": float("nan")}, {"stop": ["x"] * 100}, {"colour": 1}):
         with pytest.raises(OptionInvalid):
             model.stream("hi", **bad)
-    for messages in ([], [{"role": "boss", "content": "x"}], [{"content": "x"}], 7, "x" * 5_000_000, "\ud83d"):
+    for messages in (
+        [],
+        [{"role": "boss", "content": "x"}],
+        [{"content": "x"}],
+        7,
+        "x" * 5_000_000,
+        "\ud83d",
+    ):
         with pytest.raises(OptionInvalid):
             model.stream(messages)  # type: ignore[arg-type]
 

@@ -31,6 +31,7 @@ from labkit.errors import (
     TemplateRejected,
 )
 from labkit.models import store
+from labkit.models.gguf import inspect
 
 STORY = "The kettle is in the kitchen and the lamp is in the hall. "
 
@@ -103,7 +104,9 @@ def test_tool_choice_none_hides_the_tools(nano: Model) -> None:
     assert hidden < shown
 
 
-@pytest.mark.parametrize("bad", [{"grammar": "root ::= ("}, {"grammar": "no root"}, {"schema": {"type": "moon"}}])
+@pytest.mark.parametrize(
+    "bad", [{"grammar": "root ::= ("}, {"grammar": "no root"}, {"schema": {"type": "moon"}}]
+)
 def test_a_bad_constraint_is_refused_and_the_model_stays_usable(nano: Model, bad: dict[str, Any]) -> None:
     with pytest.raises(OptionInvalid):
         nano.chat("hi", **bad)
@@ -198,6 +201,13 @@ def test_the_file_is_made_once_however_many_ask(home: Path) -> None:
     assert not list(home.rglob("*.part"))
 
 
+@pytest.mark.parametrize(("typed", "made"), [("q4_k_s", "Q4_K_S"), ("IQ4_NL", "IQ4_NL"), ("q8_0", "Q8_0")])
+def test_any_level_can_be_made_in_any_spelling(home: Path, typed: str, made: str) -> None:
+    with load("nano", engine="llamacpp", variant=typed, threads=1) as model:
+        assert model.chat("hi", max_tokens=1).usage.completion_tokens == 1
+    assert inspect(store.file_of("nano", made)).quantization == made
+
+
 def test_a_file_of_older_weights_is_made_again(home: Path) -> None:
     load("nano", engine="llamacpp", variant="F16").close()
     path = store.file_of("nano", "F16")
@@ -215,7 +225,31 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
     assert "LABKIT_HOME" in caught.value.fix
 
 
-def test_missing_weights_name_the_command(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("megabytes", [1, 9, 17])
+def test_a_full_disk_is_named_and_leaves_nothing_half_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, megabytes: int
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root on Linux can make a small disk")
+    monkeypatch.setenv("LABKIT_HOME", str(disk))
+    try:
+        for guard in (store.require_space, lambda size: None):  # once seen before the start, once on the way
+            monkeypatch.setattr(store, "require_space", guard)
+            with pytest.raises(StorageFailed) as caught:
+                load("nano", engine="llamacpp")
+            assert "LABKIT_HOME" in caught.value.fix
+            assert not list(disk.rglob("*.part"))
+            assert all(store.verified(path) for path in disk.rglob("*.gguf"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_missing_weights_name_the_command(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(llamacpp_files, "shipped_folder", lambda ref: tmp_path / "nowhere")
     with pytest.raises(ModelNotFound, match="make nano") as caught:
         load("nano", engine="llamacpp")
@@ -310,7 +344,9 @@ def test_ctrl_c_in_mid_stream_stops_within_a_second(nano: Model) -> None:
 
 
 def test_llama_cpp_prints_nothing() -> None:
-    code = "from labkit import load; m = load('nano', engine='llamacpp'); m.chat('hi', max_tokens=2); m.close()"
+    code = (
+        "from labkit import load; m = load('nano', engine='llamacpp'); m.chat('hi', max_tokens=2); m.close()"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

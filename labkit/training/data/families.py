@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from .tables import blocks
 
 
-
 @dataclass(frozen=True)
 class Param:
     """A parameter: its slot in the wordings, possible names, descriptions, type and values."""
