@@ -1,0 +1,1 @@
+"""HOW a class runs: notebooks released from their sources, graded, followed."""

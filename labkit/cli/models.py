@@ -1,0 +1,158 @@
+"""`labkit models`: what there is, what is on this machine, and how to get, make and remove it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from labkit.models.card import ModelCard
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from the list.")]
+OneVariant = Annotated[
+    str | None, typer.Option("--variant", help="A quantization level, as in Q4_K_M.", show_default=False)
+]
+models = typer.Typer(help="List, get, make and remove models.", invoke_without_command=True)
+
+
+@models.callback()
+def _without_command(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        show_list()
+
+
+@models.command("list")
+def show_list() -> None:
+    """List every model labkit knows: its size, whether it fits here, and the variants on this machine."""
+    from labkit.models.catalog import catalog
+    from labkit.models.hardware import memory
+    from labkit.models.store import local_models
+
+    here: dict[str, list[str]] = {}
+    for file in local_models():
+        here.setdefault(file.alias, []).append(file.variant)
+    cards, free = catalog(), memory()[1]
+    head = ("name", "parameters", "licence", "memory needed", "here")
+    rows = [_row(card, here.pop(alias, []), free) for alias, card in cards.items()]
+    rows += [(alias, "", "", "", ", ".join(variants)) for alias, variants in here.items()]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _row(card: ModelCard, variants: list[str], free: int) -> tuple[str, ...]:
+    from labkit.models.fit import needs, size
+
+    need = needs(card)
+    room = "" if need.total <= free else f", {size(free)} free"
+    unit = f"{card.params_b:.1f} billion" if card.params_b >= 1 else f"{card.params_b * 1e3:.0f} million"
+    here = [*(["shipped"] if card.shipped else []), *variants]
+    return card.alias, unit, card.license, f"{size(need.total)}{room}", ", ".join(here) or "-"
+
+
+@models.command()
+def info(
+    name: Name,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Describe one model: what it can do, where it comes from, and which variants fit this machine."""
+    from labkit.models.catalog import find
+
+    card = find(name)
+    if as_json:
+        print(json.dumps(_plain(card), indent=2))
+        return
+    facts = {
+        "title": card.title,
+        "can do": ", ".join(sorted(card.capabilities)),
+        "context": f"{card.context:,} tokens",
+        "licence": card.license,
+        "from": card.source or "-",
+        "engines": ", ".join(sorted(card.refs)),
+        "tried": "yes, pulled and run" if card.verified else "no: these are the publisher's figures",
+    }
+    print("\n".join([card.alias, *(f"  {fact:<8} {text}" for fact, text in facts.items())]))
+    _print_variants(card)
+
+
+def _print_variants(card: ModelCard) -> None:
+    from labkit.models.fit import fits, size
+    from labkit.models.store import local_models
+
+    here = {file.variant for file in local_models() if file.alias == card.alias}
+    print("\n  variant   file       bits/weight  fits")
+    for fit in fits(card):
+        variant = fit.variant
+        notes = [fit.reason, *(["on this machine"] if variant.quant in here else [])]
+        notes += ["default"] if variant.quant == card.default_variant else []
+        verdict = "yes" if fit.fits else "no"
+        file = size(variant.file_bytes)
+        print(f"  {variant.quant:<8}  {file:<9}  {variant.bits:>11.2f}  {verdict}: {', '.join(notes)}")
+
+
+def _plain(card: ModelCard) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {**asdict(card), "capabilities": sorted(card.capabilities), "shipped": card.shipped}
+
+
+@models.command()
+def pull(name: Name, variant: OneVariant = None) -> None:
+    """Download a model; one that was interrupted goes on where it stopped."""
+    from labkit.models.catalog import find
+    from labkit.models.download import pull as download
+
+    card = find(name)
+    path = download(card, variant)
+    print(f"{card.alias} comes with labkit: {path}" if card.shipped else path)
+
+
+@models.command()
+def quantize(
+    name: Name,
+    levels: Annotated[
+        list[str] | None, typer.Argument(metavar="LEVEL", help="As in Q4_K_M Q8_0; else the default.")
+    ] = None,
+) -> None:
+    """Make GGUF files of a shipped model at one or more levels; one that is there is not made again."""
+    from labkit.engines.llamacpp_convert import level_of
+    from labkit.engines.llamacpp_files import derived
+    from labkit.errors import OptionInvalid
+    from labkit.models.catalog import find
+    from labkit.models.fit import size
+
+    card = find(name)
+    ref = card.refs.get("llamacpp")
+    if ref is None or not ref.package:
+        raise OptionInvalid(
+            f"labkit has only ready-made files of {card.alias}",
+            fix=f"labkit models pull {name} --variant LEVEL",
+        )
+    wanted = [level.upper() for level in levels or [card.default_variant]]
+    for level in wanted:
+        level_of(level)  # a wrong name is found before any work is done
+    for level in wanted:
+        path = derived(card, ref, level)
+        print(f"{level:<8}  {size(path.stat().st_size):>8}  {path}")
+
+
+@models.command()
+def rm(
+    name: Name,
+    variant: OneVariant = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a model's files from this machine, after asking; what labkit ships stays."""
+    from labkit.errors import ModelNotFound
+    from labkit.models.fit import size
+    from labkit.models.store import path_of, remove
+
+    what = f"{name} {variant}" if variant else name
+    folder = path_of(name)
+    if not folder.is_dir():
+        raise ModelNotFound(f"no files of {what} in {folder.parent}", fix="see what is here: labkit models")
+    if not yes:
+        typer.confirm(f"Delete {what} from {folder}?", abort=True)
+    print(f"{size(remove(name, variant))} freed")
