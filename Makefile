@@ -1,0 +1,86 @@
+# Two commands do all set-up: `make lab` and `make test`. `make help` lists the rest.
+# README.md has the same steps without make (Windows, conda).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install -c constraints.txt -e
+NBMAKE := $(BIN)/python -m pytest -p no:warnings -p labkit.classroom.wakeup \
+  --nbmake --nbmake-timeout=120 --timeout=600
+
+# llama-cpp-python is compiled on this machine. The stamp's name says whether it could be, so that
+# `make lab` tries again once there is a compiler.
+COMPILER := $(shell c++ --version >/dev/null 2>&1 || g++ --version >/dev/null 2>&1 && echo yes)
+comma := ,
+EXTRAS := widgets$(if $(COMPILER),$(comma)llamacpp)
+STAMP := $(VENV)/.made-$(if $(COMPILER),with,without)-llamacpp
+
+.DEFAULT_GOAL := help
+.PHONY: help env lab test test-heavy static unit notebooks bench nano labs constraints clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+env: $(STAMP) ## Make .venv: the library, llama.cpp and JupyterLab
+
+lab: $(STAMP) ## Open JupyterLab on the labs
+	$(BIN)/labkit start
+
+test: static unit notebooks ## Format, lint, types, unit tests, every lab (< 15 minutes)
+
+static: $(STAMP)-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/labkit release --check
+
+unit: $(STAMP)-dev
+	$(BIN)/python -m pytest
+
+# One notebook at a time: two engines that share the cores spin, and both get slow.
+notebooks: $(STAMP)-dev
+	$(NBMAKE) labs/*.ipynb
+	LABKIT_STRICT=1 $(NBMAKE) labs/solutions/*.ipynb
+
+test-heavy: $(STAMP)-dev ## What needs a browser, a server or a big environment
+	$(BIN)/python -m pytest -m heavy --timeout=900
+
+bench: $(STAMP)-dev ## Print benchmark tables; they gate nothing
+	$(BIN)/python -m pytest tests/bench -s --timeout=1800
+
+nano: $(STAMP)-train ## Train nano from nothing (about two hours on two cores)
+	$(BIN)/python -m labkit.training.pretrain runs/nano
+
+labs: $(STAMP) ## Make the notebooks from labs/source
+	$(BIN)/labkit release
+
+constraints: ## Write constraints.txt anew, from the newest versions that work together
+	rm -rf build/constraints
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip install '.[llamacpp,widgets,dev]'
+	grep '^#' constraints.txt > build/constraints.txt
+	build/constraints/bin/python -m pip freeze --exclude labkit > build/frozen.txt
+	sed -E '/^(pexpect|ptyprocess|llama_cpp_python)==/s/$$/; sys_platform != "win32"/' build/frozen.txt \
+	  >> build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean: ## Remove the environment and every cache
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .screenshots
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "labkit needs Python 3.11 or newer: make lab PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@$(if $(COMPILER),echo "Building llama.cpp the first time takes about 5 minutes on two cores.",\
+	  echo "No C++ compiler found: going on without llama.cpp. Install one and run make again." \
+	  && echo "  Debian, Ubuntu: apt install build-essential · macOS: xcode-select --install")
+	$(INSTALL) '.[$(EXTRAS)]'
+	@touch $@
+
+$(STAMP)-%: $(STAMP)
+	$(INSTALL) '.[$(EXTRAS),$*]'
+	@touch $@
