@@ -52,6 +52,7 @@ bench: $(STAMP)-dev ## Print benchmark tables; they gate nothing
 
 nano: $(STAMP)-train ## Train nano from nothing (about two hours on two cores)
 	$(BIN)/python -m labkit.training.pretrain runs/nano
+	cd runs/nano && cp model.safetensors *config.json tokenizer.json ../../labkit/models/nano/
 
 labs: $(STAMP) ## Make the notebooks from labs/source
 	$(BIN)/labkit release

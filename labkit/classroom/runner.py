@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import labkit
+from labkit.classroom import wakeup
 from labkit.errors import NotebookFailed
 from labkit.models.store import atomic_file
 
@@ -100,6 +101,7 @@ def run_lab(
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient import NotebookClient
 
+    wakeup.apply()
     folder = {"metadata": {"path": str(lab.parent)}}
     client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources=folder)
     client.extra_arguments = ["--IPKernelApp.log_level=CRITICAL"]  # the kernel's own log is no news

@@ -67,40 +67,46 @@ class Batch:
 
 
 def batches(stream: Iterator[Example], encoder: Encoder, s: Settings) -> Iterator[Batch]:
-    """Yield batches of similar lengths, so that little is padding; order within a pool is random."""
+    """Yield batches of similar lengths, so that little is padding; order within a pool is random.
+
+    Widths are multiples of 32 and a width decides the number of rows: the processor's matrix library prepares
+    itself for every new shape, and preparing took longer than computing when each batch had a shape of its own.
+    """
     rng = random.Random(s.seed)
     while True:
         pool = [encoder.encode(e) for e in itertools.islice(stream, POOL)]
-        pool = sorted((p for p in pool if len(p[0]) <= s.max_length), key=lambda p: len(p[0]))
-        groups: list[list[tuple[list[int], list[bool]]]] = [[]]
-        for item in pool:
-            if (len(groups[-1]) + 1) * len(item[0]) > s.tokens_per_batch:
-                groups.append([])
-            groups[-1].append(item)
+        pool = sorted((p for p in pool if len(p[0]) <= s.max_length), key=lambda p: -len(p[0]))
+        groups = []
+        while pool:
+            width = rounded(len(pool[0][0]), 32)
+            rows = max(1, s.tokens_per_batch // width)
+            groups.append((pool[:rows], rows, width))
+            del pool[:rows]
         rng.shuffle(groups)
-        for group in groups:
-            if group:
-                yield collate(group, s, rng)
+        for group, rows, width in groups:
+            yield collate(group, rows, width, s, rng)
 
 
-def collate(group: list[tuple[list[int], list[bool]]], s: Settings, rng: random.Random) -> Batch:
+def collate(
+    group: list[tuple[list[int], list[bool]]], rows: int, width: int, s: Settings, rng: random.Random
+) -> Batch:
     """Pad on the right (a causal model never looks there) and pick the positions that are scored."""
-    width = max(len(ids) for ids, _ in group)
-    ids = np.zeros((len(group), width), dtype=np.int64)
-    positions: list[int] = []
-    targets: list[int] = []
-    weights: list[float] = []
+    ids = np.zeros((rows, width), dtype=np.int64)
+    scored: list[tuple[int, int, float]] = []
     for row, (tokens, own) in enumerate(group):
         ids[row, : len(tokens)] = tokens
         for at in range(len(tokens) - 1):
             if own[at + 1] or rng.random() < s.prompt_sample:
-                positions.append(row * width + at)
-                targets.append(tokens[at + 1])
-                weights.append(1.0 if own[at + 1] else s.prompt_weight / s.prompt_sample)
-    total = sum(len(tokens) for tokens, _ in group)
-    return Batch(
-        torch.from_numpy(ids), torch.tensor(positions), torch.tensor(targets), torch.tensor(weights), total
-    )
+                weight = 1.0 if own[at + 1] else s.prompt_weight / s.prompt_sample
+                scored.append((row * width + at, tokens[at + 1], weight))
+    scored += [(0, 0, 0.0)] * (rounded(len(scored), 256) - len(scored))
+    positions, targets, weights = (torch.tensor(column) for column in zip(*scored, strict=True))
+    return Batch(torch.from_numpy(ids), positions, targets, weights, sum(len(tokens) for tokens, _ in group))
+
+
+def rounded(count: int, step: int) -> int:
+    """Return the next multiple of `step`."""
+    return -(-count // step) * step
 
 
 class Trainer:

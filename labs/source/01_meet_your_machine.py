@@ -117,10 +117,12 @@ q2.check(m, my_word)
 #
 # Here is a function. The model never sees its code: it sees the name, the type hints and the docstring.
 
+
 # %%
 def get_weather(city: str) -> str:
     """Get the current weather in a city."""
     return '{"temperature": 18, "condition": "cloudy"}'
+
 
 # %% [markdown]
 # **Predict**: what will the model answer, the weather or something else?
@@ -155,11 +157,14 @@ print(m.chat(messages, tools=[get_weather]))
 # Write a tool `set_light` with a string `room` and a boolean `on`, so that the model can obey
 # "Turn on the light in the kitchen". The check shows your function to nano and looks at the call it writes.
 
+
 # %%
 ### BEGIN SOLUTION
 def set_light(room: str, on: bool) -> str:
     """Turn the light in a room on or off."""
     return f"The light in the {room} is {'on' if on else 'off'}."
+
+
 ### END SOLUTION
 q3.check(m, set_light)
 

@@ -244,7 +244,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_made(
             assert not list(disk.rglob("*.part"))
             assert all(store.verified(path) for path in disk.rglob("*.gguf"))
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_missing_weights_name_the_command(
