@@ -138,7 +138,9 @@ class Context:
     def _model_params(self) -> Any:
         params = self.lib.llama_model_default_params()
         params.n_gpu_layers = self.options.gpu_layers
-        if self.options.memory_lock:
+        if self.options.memory_lock and hasattr(params, "use_mlock"):  # as in 0.3.29, which conda-forge has
+            params.use_mlock = True
+        elif self.options.memory_lock:
             params.load_mode = self.lib.LLAMA_LOAD_MODE_MMAP_MLOCK
         return params
 

@@ -32,11 +32,9 @@ def sampler(context: Context, options: GenerationOptions, tools: Sequence[Tool])
                 )
             add(link)
         if options.repeat_penalty != 1.0:
-            add(
-                lib.llama_sampler_init_penalties(
-                    context.width, PENALTY_WINDOW, options.repeat_penalty, 0.0, 0.0
-                )
-            )
+            make = lib.llama_sampler_init_penalties
+            width = (context.width,) if len(make.argtypes) == 5 else ()  # 0.3.29 does not ask for it
+            add(make(*width, PENALTY_WINDOW, options.repeat_penalty, 0.0, 0.0))
         if options.temperature == 0.0:
             add(lib.llama_sampler_init_greedy())
             return chain

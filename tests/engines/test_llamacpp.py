@@ -75,6 +75,11 @@ def test_greedy_is_repeatable_and_seeds_decide_the_rest(nano: Model) -> None:
     assert len({draw(seed) for seed in range(5)}) > 1
 
 
+def test_a_repeat_penalty_changes_what_repeats(nano: Model) -> None:
+    plain = nano.chat(STORY, max_tokens=60, ignore_eos=True)
+    assert nano.chat(STORY, max_tokens=60, ignore_eos=True, repeat_penalty=1.8).text != plain.text
+
+
 def test_a_grammar_is_obeyed(nano: Model) -> None:
     assert nano.chat("Well?", grammar='root ::= "yes" | "no"').text in ("yes", "no")
 
@@ -351,7 +356,9 @@ def test_llama_cpp_prints_nothing() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_threads_are_those_that_are_asked_for() -> None:
-    with load("nano", engine="llamacpp", threads=1) as model:
+def test_load_options_reach_llama_cpp() -> None:
+    options = {"threads": 1, "memory_lock": True, "flash_attention": False, "numa": False, "gpu_layers": 0}
+    with load("nano", engine="llamacpp", **options) as model:
+        assert model.chat("hi", max_tokens=2).usage.completion_tokens
         assert model.engine.context.threads == 1  # type: ignore[attr-defined]
     assert LoadOptions().threads == 0
