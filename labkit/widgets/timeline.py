@@ -30,9 +30,10 @@ class Timeline:
         parts = [
             f"read {usage.prompt_tokens} tokens ({usage.cached_tokens} from the cache) in "
             f"{timing.ttft * 1e3:.1f} ms (TTFT: request sent to first output)",
-            f"wrote {timing.tokens} tokens, one every {timing.tpot * 1e3:.2f} ms "
-            "(TPOT: last output − first output, / (tokens − 1))",
+            f"wrote {timing.tokens} token{'s' * (timing.tokens != 1)}",
         ]
+        if timing.tokens > 1:
+            parts[-1] += f", one every {timing.tpot * 1e3:.2f} ms (TPOT: last output − first, / (tokens − 1))"
         if self.loaded:
             parts.append("measured on a loaded machine: other programs were using the processor")
         return "; ".join(parts)

@@ -84,10 +84,11 @@ for chunk in m.stream("Hello! Who are you?"):
 
 # %% [markdown]
 # **Read the pieces.** They are *tokens*: the model's alphabet. nano's has 4,096 entries, larger models have 30,000 to
-# 250,000. A model reads tokens, writes tokens, and is paid for by the token.
+# 250,000. A model reads tokens, writes tokens, and is paid for by the token. nano takes a space for a token of its
+# own; larger models glue it to the word behind it.
 #
 # `score` shows how a text is cut, and how likely the model thought each token after the ones before it, as a natural
-# logarithm: 0 is certain, −1 is one in three, −10 one in 20,000.
+# logarithm: 0 is certain, −1 is one in three, −10 one in 20,000. (The first token has none before it, so no score.)
 
 # %%
 for token in m.score("Turn on the light in the kitchen")[1:]:
@@ -178,11 +179,14 @@ q3.check(m, set_light)
 # An answer has two phases. The model first *reads* the whole prompt, many tokens at once. Then it *writes*, one token
 # after another, and each new token needs all weights once more.
 #
-# **Predict**: which phase will be longer for a long prompt and a short answer?
+# **Predict**: which phase will be longer for a prompt of 800 tokens and an answer of 40?
+#
+# (`ignore_eos` makes the model write on after the end it would choose itself, so that there is enough to measure. What
+# it then says is nonsense; how fast it says it is not.)
 
 # %%
 story = "The kettle is in the kitchen and the lamp is in the hall. " * 30
-answer = m.chat(story + "Where is the lamp?", max_tokens=40)
+answer = m.chat(story + "Where is the lamp?", max_tokens=40, ignore_eos=True)
 Timeline(answer)
 
 # %% [markdown]
@@ -193,7 +197,7 @@ Timeline(answer)
 # Now ask the very same question once more.
 
 # %%
-again = m.chat(story + "Where is the lamp?", max_tokens=40)
+again = m.chat(story + "Where is the lamp?", max_tokens=40, ignore_eos=True)
 Timeline(again)
 
 # %% [markdown]
@@ -208,8 +212,7 @@ print(f"again      {again.timing.ttft * 1e3:6.1f} ms, {again.usage.cached_tokens
 # ### Exercise 4
 #
 # `stamps` holds the second at which each token arrived, counted from the request. With how many tokens per second did
-# the model **write**, once it had begun? (Count gaps, not fence posts. `ignore_eos` makes it write on after the end
-# it would choose itself, so that there is enough to measure.)
+# the model **write**, once it had begun? (Count the gaps, not the fence posts.)
 
 # %%
 counted = m.chat("Hello!", max_tokens=100, ignore_eos=True)

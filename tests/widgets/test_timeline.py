@@ -21,6 +21,10 @@ def test_it_stays_small_however_long_the_answer() -> None:
     assert len(Timeline(reply(stamps, 5.0))._repr_mimebundle_()["text/html"]) < 8_000
 
 
+def test_one_token_has_no_pace() -> None:
+    assert "nan" not in repr(Timeline(reply((0.1,), 0.2)))
+
+
 def test_no_output_at_all_is_drawn_as_waiting() -> None:
     bundle = Timeline(reply((), 0.2))._repr_mimebundle_()
     assert "|" not in bundle["text/plain"].splitlines()[0]
