@@ -44,7 +44,7 @@ notebooks: $(STAMP)-dev
 	$(NBMAKE) labs/*.ipynb
 	LABKIT_STRICT=1 $(NBMAKE) labs/solutions/*.ipynb
 
-test-heavy: $(STAMP)-dev ## What needs a browser, a server or a big environment
+test-heavy: $(STAMP)-dev $(STAMP)-train ## What needs a browser, torch or a server
 	$(BIN)/python -m pytest -m heavy --timeout=900
 
 bench: $(STAMP)-dev ## Print benchmark tables; they gate nothing
@@ -61,7 +61,7 @@ constraints: ## Write constraints.txt anew, from the newest versions that work t
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
 	build/constraints/bin/python -m pip install '.[llamacpp,widgets,dev]'
-	grep '^#' constraints.txt > build/constraints.txt
+	grep -E '^(#|torch==)' constraints.txt > build/constraints.txt
 	build/constraints/bin/python -m pip freeze --exclude labkit > build/frozen.txt
 	sed -E '/^(pexpect|ptyprocess|llama_cpp_python)==/s/$$/; sys_platform != "win32"/' build/frozen.txt \
 	  >> build/constraints.txt

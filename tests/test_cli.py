@@ -51,12 +51,12 @@ def test_help_lists_every_command_and_is_quick() -> None:
         done = run("--help")
         times.append(time.perf_counter() - began)
     assert done.returncode == 0
-    for name in ("start", "run", "doctor", "engines", "models", "chat", "release"):
+    for name in ("start", "run", "doctor", "engines", "models", "chat", "eval", "release"):
         assert re.search(rf"^\W*{name}\b", done.stdout, re.MULTILINE), name
     assert median(times) < 1.0
 
 
-@pytest.mark.parametrize("command", ["start", "run", "doctor", "engines", "models", "chat", "release"])
+@pytest.mark.parametrize("command", ["start", "run", "doctor", "engines", "models", "chat", "eval", "release"])
 def test_every_command_has_help(command: str) -> None:
     assert call(command, "--help").exit_code == 0
 

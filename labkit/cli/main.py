@@ -11,6 +11,7 @@ import typer
 
 import labkit
 from labkit.cli.chat import chat
+from labkit.cli.eval import evaluate
 from labkit.cli.group import Group
 from labkit.cli.models import models
 from labkit.errors import NotebookFailed
@@ -118,6 +119,7 @@ def engines() -> None:
 
 app.add_typer(models, name="models", rich_help_panel="Models")
 app.command(rich_help_panel="Models")(chat)
+app.command("eval", rich_help_panel="Models")(evaluate)
 
 
 @app.command(rich_help_panel="For authors")

@@ -65,7 +65,8 @@ def schema_grammar(schema: Mapping[str, Any]) -> str:
     from llama_cpp.llama_grammar import json_schema_to_gbnf
 
     try:
-        return str(json_schema_to_gbnf(json.dumps(schema)))
+        # JSON has no raw line breaks inside strings; the converter's own class would allow them.
+        return str(json_schema_to_gbnf(json.dumps(schema))).replace(r'[^"\\]', r'[^"\\\x7F\x00-\x1F]')
     except Exception as exc:  # the converter raises whatever its recursion meets
         raise OptionInvalid(
             f"the schema cannot become a grammar ({type(exc).__name__}: {exc})"[:200],

@@ -20,6 +20,7 @@ pytest.importorskip("llama_cpp", reason="needs llama-cpp-python: pip install 'la
 from labkit import Model, load
 from labkit.engines import llamacpp_files
 from labkit.engines.llamacpp_native import Context, LoadOptions
+from labkit.engines.llamacpp_sampling import schema_grammar
 from labkit.errors import (
     ContextOverflow,
     LabkitError,
@@ -95,8 +96,12 @@ def test_a_schema_is_obeyed(nano: Model) -> None:
     assert isinstance(found["on"], bool)
 
 
+def test_a_constrained_string_has_no_raw_line_break() -> None:
+    assert r'char ::= [^"\\\x7F\x00-\x1F]' in schema_grammar({"type": "string"})
+
+
 def test_a_required_tool_is_called_with_every_argument(nano: Model) -> None:
-    reply = nano.chat("Hello", tools=[weather, light], tool_choice="required", max_tokens=200)
+    reply = nano.chat("Is it cold in Paris?", tools=[weather, light], tool_choice="required", max_tokens=200)
     assert reply.finish_reason == "tool_calls"
     for call in reply.tool_calls:
         assert call.name in ("weather", "light")

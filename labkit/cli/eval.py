@@ -1,0 +1,95 @@
+"""`labkit eval`: how often a model's answer is exactly right."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import nullcontext, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from labkit.metrics.agent_eval import Scores
+
+Names = list[str] | None
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A name from `labkit models`, or a .gguf file.")] = "nano",
+    engine: Annotated[str, typer.Option(help="See `labkit engines`.")] = "auto",
+    variant: Annotated[Names, typer.Option(help="A level; F16,Q8_0 gives a column each.")] = None,
+    split: Annotated[Names, typer.Option(help="Only this split, or these.")] = None,
+    skill: Annotated[Names, typer.Option(help="Only this skill, or these.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Cases of each split and skill.")] = None,
+    constrained: Annotated[bool, typer.Option("--constrained", help="Keep calls well-formed.")] = False,
+    data: Annotated[Path | None, typer.Option(help="A .jsonl file or a folder of them.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write every answer as JSON lines.")
+    ] = None,
+    failures: Annotated[int, typer.Option(min=0, help="Show so many wrong answers.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine.")] = None,
+) -> None:
+    """Score a model on the agent cases: exact tool calls and answers, with 95 % Wilson intervals."""
+    from tqdm import tqdm
+
+    from labkit.engines.registry import load
+    from labkit.metrics.agent_eval import choose, compare, read_cases, score
+
+    cases = choose(read_cases(data or data_folder()), _names(split), _names(skill), limit)
+    options = {"threads": threads} if threads else {}
+    runs = []
+    with _opened(json_file) as out:
+        for level in _names(variant) or [None]:
+            with redirect_stdout(sys.stderr):  # which engine was chosen is no part of the table
+                loaded = load(model, engine=engine, variant=level, **options)
+            bar = tqdm(desc=str(loaded.variant), total=len(cases), unit="case", disable=None, leave=False)
+            with loaded, bar:
+                scores = score(loaded, cases, constrained=constrained, progress=bar.update, **options)
+            runs.append(scores)
+            if out:  # after each level, so that a run that is stopped keeps those it finished
+                out.writelines(json.dumps(r) + "\n" for r in scores.records())
+                out.flush()
+            print(_misses(scores, failures), end="")
+    print(compare(runs))
+
+
+def data_folder() -> Path:
+    """Return `datasets/agent_eval` here or in the clone; raise `LabkitError` where there is none."""
+    import labkit
+    from labkit.errors import LabkitError
+
+    roots = [Path.cwd(), Path(labkit.__file__).resolve().parents[1]]
+    for folder in (root / "datasets" / "agent_eval" for root in roots):
+        if folder.is_dir():
+            return folder
+    raise LabkitError(
+        f"there is no datasets/agent_eval in {' or '.join(map(str, roots))}",
+        fix="run this in a clone of the repository, or give --data FOLDER",
+    )
+
+
+def _names(values: Names) -> list[Any]:
+    return [name for value in values or [] for name in value.split(",") if name]
+
+
+def _opened(path: Path | None) -> Any:
+    from labkit.errors import StorageFailed
+
+    try:
+        return path.open("w", encoding="utf-8") if path else nullcontext()
+    except OSError as exc:
+        raise StorageFailed(
+            f"{path} cannot be written: {exc.strerror}", fix="give another --json FILE"
+        ) from exc
+
+
+def _misses(scores: Scores, count: int) -> str:
+    text = ""
+    for result in [r for r in scores.results if r.reason][:count]:
+        said = [json.dumps(call, ensure_ascii=False) for call in result.tool_calls]
+        text += f"{result.case.id} ({scores.about['variant']}): {result.reason}\n"
+        text += f"  wanted  {json.dumps(result.case.expected, ensure_ascii=False)}\n"
+        text += f"  got     {' '.join([result.text, *said]).strip()}\n\n"
+    return text

@@ -1,0 +1,80 @@
+"""Evaluation cases: a conversation, the tools it may use, and the one right next turn. One JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit.engines.messages import check_messages
+from labkit.engines.toolschema import tool_schemas
+from labkit.errors import LabkitError, OptionInvalid
+from labkit.types import Message, Tool
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Hold one case. `expected` is {"tool_calls": [{"name", "arguments"}]} or {"content": text}."""
+
+    id: str
+    split: str
+    skill: str
+    level: str
+    messages: list[Message]
+    tools: list[Tool]
+    expected: dict[str, Any]
+
+
+def read_cases(path: Path | str) -> list[Case]:
+    """Read a .jsonl file, or every one in a folder; raise `LabkitError` with file and line of a bad case."""
+    path, cases = Path(path), dict[str, Case]()
+    for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+        try:
+            lines = file.read_bytes().splitlines()
+        except OSError as exc:
+            raise LabkitError(f"{file} cannot be read: {exc.strerror}", fix="give a .jsonl file") from exc
+        for at, line in enumerate(lines, 1):
+            try:
+                case = _case(json.loads(line.decode("utf-8")))
+                if cases.setdefault(case.id, case) is not case:
+                    raise ValueError(f"there is another case {case.id!r}")
+            except (ValueError, TypeError, AttributeError, KeyError, RecursionError, LabkitError) as exc:
+                why = f"it has no {exc}" if isinstance(exc, KeyError) else str(exc)
+                raise LabkitError(f"{file}, line {at} is no case: {why}", fix="correct that line") from exc
+    if not cases:
+        raise LabkitError(f"there are no cases in {path}", fix="give a .jsonl file, or a folder of them")
+    return list(cases.values())
+
+
+def _case(row: dict[str, Any]) -> Case:
+    labels = {name: str(row[name]) for name in ("id", "split", "skill", "level")}
+    turns, tools = check_messages(row["messages"]), tool_schemas(row["tools"])
+    case = Case(messages=turns, tools=tools, expected=row["expected"], **labels)
+    calls, text = case.expected.get("tool_calls") or [], case.expected.get("content")
+    if bool(calls) == isinstance(text, str):
+        raise ValueError('expected must be {"tool_calls": […]} or {"content": "…"}')
+    offered = [tool["function"]["name"] for tool in case.tools]
+    for call in calls:
+        if call["name"] not in offered or not isinstance(call["arguments"], dict):
+            raise ValueError(f"it expects {call}, which calls none of its tools")
+    return case
+
+
+def choose(
+    cases: Sequence[Case], splits: Sequence[str] = (), skills: Sequence[str] = (), limit: int | None = None
+) -> list[Case]:
+    """Keep the cases of these splits and skills (all, if none is named), the first `limit` of each pair."""
+    for what, names in (("split", splits), ("skill", skills)):
+        known = dict.fromkeys(getattr(case, what) for case in cases)
+        if unknown := [name for name in names if name not in known]:
+            raise OptionInvalid(f"there is no {what} {unknown[0]!r}", fix=f"choose from: {', '.join(known)}")
+    kept, seen = [], Counter[tuple[str, str]]()
+    for case in cases:
+        if case.split in (splits or case.split) and case.skill in (skills or case.skill):
+            seen[case.split, case.skill] += 1
+            if limit is None or seen[case.split, case.skill] <= limit:
+                kept.append(case)
+    return kept
