@@ -9,10 +9,11 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from labkit.models.template import ChatTemplate
-from labkit.training.data import Example, examples
+from labkit.training.data import Example, Level, examples
 from labkit.training.tokenizer import train_tokenizer
 
 TOKENIZER_EXAMPLES = 20_000
+TOKENIZER_MIX: dict[Level, float] = {"short": 0.2, "full": 0.8}
 
 
 def nano_template() -> ChatTemplate:
@@ -25,7 +26,7 @@ def make_tokenizer(path: Path, seed: int) -> Tokenizer:
     """Load the tokenizer at `path`, or learn one from generated examples and keep it there."""
     if not path.exists():
         template = nano_template()
-        stream = itertools.islice(examples(seed, short=0.1), TOKENIZER_EXAMPLES)
+        stream = itertools.islice(examples(seed, TOKENIZER_MIX), TOKENIZER_EXAMPLES)
         texts = (template.render(e.messages, e.tools, add_generation_prompt=False) for e in stream)
         train_tokenizer(texts).save(str(path))
     return Tokenizer.from_file(str(path))

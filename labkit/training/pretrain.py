@@ -3,9 +3,9 @@
 Every 60 s the run is saved under OUT, so an interrupted one goes on where it stopped. The data are made on the
 fly from the seed (`labkit.training.data`), so a run is described by its settings alone.
 
-Recipe: short prompts first, then full ones with a share of short ones; small batches, many updates; the loss
-counts the assistant's tokens in full and a sample of all others at a low weight; Muon for matrices, AdamW for
-the embedding and the norms; warm-up, then a cosine to a tenth.
+Recipe: a curriculum from short prompts to long ones; small batches, many updates; the loss counts the
+assistant's tokens in full and a sample of all others at a low weight; Muon for matrices, AdamW for the embedding
+and the norms; warm-up, then a cosine to a tenth.
 """
 
 from __future__ import annotations
@@ -26,13 +26,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from labkit.training.data import Example, examples
+from labkit.training.data import Example, Level, examples
 from labkit.training.encoding import Encoder, make_tokenizer
 from labkit.training.export import export
 from labkit.training.network import Llama, Shape
 
 SAVE_EVERY_S = 60.0
 POOL = 512
+# Until which part of the run each mix of levels lasts. A model that cannot yet copy a word learns nothing from a
+# prompt of 400 tokens, most of them tool schemas.
+CURRICULUM: tuple[tuple[float, dict[Level, float]], ...] = (
+    (0.10, {"short": 1.0}),
+    (0.50, {"short": 0.35, "medium": 0.65}),
+    (0.85, {"short": 0.2, "medium": 0.3, "full": 0.5}),
+    (1.00, {"short": 0.1, "medium": 0.25, "full": 0.5, "long": 0.15}),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +51,7 @@ class Settings:
     steps: int = 10_000
     minutes: float = 120.0
     tokens_per_batch: int = 3_072
-    max_length: int = 1_024
-    short_steps: int = 1_200
-    short_share: float = 0.3
+    max_length: int = 1_536
     prompt_weight: float = 0.05
     prompt_sample: float = 0.15
     matrix_rate: float = 0.02
@@ -159,7 +165,7 @@ class Trainer:
         self.step += 1
         self.seconds += time.perf_counter() - began
         self.tokens += batch.real_tokens
-        return float(loss), float(each[own].mean())
+        return float(loss.detach()), float(each.detach()[own].mean())
 
     def save(self) -> None:
         """Write the whole state; the old file stays until the new one is complete."""
@@ -180,19 +186,25 @@ class Trainer:
         self.step, self.seconds, self.tokens = state["place"]
 
 
+def lessons(trainer: Trainer, encoder: Encoder) -> Iterator[Batch]:
+    """Yield batches along the curriculum until the run is done; a resumed run goes on to new data."""
+    for stage, (end, mix) in enumerate(CURRICULUM):
+        seed = (trainer.s.seed * len(CURRICULUM) + stage) * 1_000_003 + trainer.step
+        stream = batches(examples(seed, mix), encoder, trainer.s)
+        while trainer.progress() < end:
+            yield next(stream)
+
+
 def run(out: Path, shape: Shape, s: Settings) -> None:
     """Train until the limit, logging every 20 steps and saving every minute; then export."""
     out.mkdir(parents=True, exist_ok=True)
     encoder = Encoder(make_tokenizer(out / "tokenizer.json", s.seed))
     trainer = Trainer(out, shape, s)
     (out / "settings.json").write_text(json.dumps({**asdict(s), "shape": asdict(shape)}, indent=1) + "\n")
-    seed = s.seed * 1_000_003 + trainer.step  # a resumed run goes on to new data
-    short = batches(examples(seed, short=1.0), encoder, s)
-    full = batches(examples(seed + 1, short=s.short_share), encoder, s)
     saved, losses, own_losses = time.monotonic(), [], []
     with (out / "log.jsonl").open("a") as log:
-        while trainer.progress() < 1:
-            loss, own = trainer.update(next(short if trainer.step < s.short_steps else full))
+        for batch in lessons(trainer, encoder):
+            loss, own = trainer.update(batch)
             losses.append(loss)
             own_losses.append(own)
             if trainer.step % 20 == 0:

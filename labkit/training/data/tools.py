@@ -1,24 +1,23 @@
-"""Tools: a family turned into an OpenAI tool, its arguments, requests, results and answers."""
+"""Tools: families, real or made up, under names of their own, and the offer of several."""
 
 from __future__ import annotations
 
-import random
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from . import kinds, phrasing, words
-from .families import FAMILIES, Family, Param
-from .made_up import made_up
+from .draw import Draw, capital, put, style
+from .world import OWN_NAMES, Family, Param, cut
 
 STYLES = ("snake", "snake", "snake", "camel", "camel", "pascal", "flat")
-
-JSON_TYPES = {"enum": "string"}
+SEARCH = "search."  # how the keys of families begin that may find an answer to anything
+TEXT_TYPES = ("string", "integer", "number")
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A family under one name, with one name for each parameter."""
+    """A family under one name, with a name for each parameter."""
 
     family: Family
     name: str
@@ -26,192 +25,151 @@ class Tool:
     names: dict[str, str]
     schema: dict[str, Any]
 
+    def arguments(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Name values, in the order of the schema."""
+        return {self.names[param.slot]: values[param.slot] for param in self.params if param.slot in values}
 
-def tool_name(rng: random.Random, family: Family, form: str) -> tuple[str, bool]:
+
+def tool_name(d: Draw, family: Family, form: str) -> tuple[str, bool]:
     """Draw a tool's name, and whether it hides what the tool does."""
-    verb, noun = rng.choice(family.verbs), rng.choice(family.nouns)
-    roll = rng.random() * (0.75 if family.made_up else 1.0)
-    if roll < (0.4 if family.made_up else 0.3):
-        return words.style(f"{verb} {noun}", form), False
-    if roll < 0.6:
-        extra = words.word(rng)
-        text = rng.choice(
-            (
-                f"{extra} {verb} {noun}",
-                f"{verb} {noun} {extra}",
-                f"{verb} {extra} {noun}",
-                f"{noun} {verb}",
-                f"{verb} {noun} {rng.randint(1, 99)}",
-                f"{noun} {extra}",
-            )
-        )
-        return words.style(text, form), verb not in text
-    return words.style(" ".join(words.word(rng) for _ in range(rng.choice((1, 2, 2, 2, 3)))), form), True
+    verb, noun = d.choice(family.verbs), d.choice(family.nouns)
+    own = OWN_NAMES if family.made_up else d.world.own_names
+    roll = d.rng.random() * (0.75 if family.made_up else 1.0)
+    if roll < own * 0.5:
+        return style(f"{verb} {noun}", form), False
+    if roll < own:
+        order = "{v} {n} {word}|{v} {word} {n}|{word} {v} {n}|{n} {v}|{v} {n} {int:1:99}|{n} {word}"
+        text = put(d.choice(order.split("|")), v=verb, n=noun)
+        return style(d.names.make(text), form), verb not in text
+    return style(" ".join(d.names.line("word") for _ in range(d.choice((1, 2, 2, 2, 3)))), form), True
 
 
-def arg_name(rng: random.Random, param: Param, form: str, made: bool) -> tuple[str, bool]:
+def arg_name(d: Draw, param: Param, form: str, made: bool) -> tuple[str, bool]:
     """Draw an argument's name, and whether it hides what the argument is."""
-    text = rng.choice(param.names)
-    roll = rng.random()
-    if roll < (0.85 if made else 0.45):
-        return words.style(text, form), False
-    if not made and roll < 0.7:
-        text = rng.choice(
-            (f"{words.word(rng)} {text}", f"{text} {words.word(rng)}", f"{text} {rng.randint(1, 9)}")
-        )
-        return words.style(text, form), False
-    return words.style(words.word(rng) if rng.random() < 0.6 else words.label(rng), form), True
+    text, own = d.choice(param.names), d.world.own_names
+    roll = d.rng.random()
+    if roll < (0.85 if made else own * 0.75):
+        return style(text, form), False
+    if not made and roll < own * 1.15:
+        order = d.choice(("{word} {n}", "{n} {word}", "{n} {int:1:9}"))
+        return style(d.names.make(put(order, n=text)), form), False
+    return style(d.names.line("word" if d.chance(0.6) else "label"), form), True
 
 
-def options(kind: str) -> list[tuple[str, str]]:
-    """List an enum's values with the words that stand for them."""
+def options(kind: str) -> dict[str, str]:
+    """Return an enum's values with the words that stand for them, apart by `~`."""
     pairs = [part.partition("=") for part in kind.split("/")]
-    return [(value, shown or value) for value, _, shown in pairs]
+    return {value: shown or value for value, _, shown in pairs}
 
 
-def param_schema(rng: random.Random, param: Param, described: bool) -> dict[str, Any]:
-    """Write a parameter's JSON schema."""
-    schema: dict[str, Any] = {"type": JSON_TYPES.get(param.type, param.type)}
+def json_type(kind: str) -> str:
+    """Return the JSON type of a kind of value."""
+    number = "number" if kind[:3] in ("dec", "mon") else "string"
+    return "integer" if kind[:3] == "int" else number
+
+
+def schema(param: Param) -> dict[str, Any]:
+    """Write a parameter's JSON schema, without its description."""
     if param.type == "enum":
-        schema["enum"] = [value for value, _ in options(param.kind)]
+        return {"type": "string", "enum": list(options(param.kind))}
     if param.type == "array":
-        schema["items"] = {"type": "string"}
-    if described:
-        schema["description"] = rng.choice(param.texts)
-    return schema
+        return {"type": "array", "items": {"type": json_type(param.kind)}}
+    if param.type == "object":
+        inner = {key: {"type": json_type(kind)} for key, kind in members(param)}
+        return {"type": "object", "properties": inner, "required": list(inner)}
+    return {"type": param.type}
 
 
-def build(rng: random.Random, family: Family, form: str, *, bare: bool = False) -> Tool:
-    """Make a tool of a family, with names in the style `form`; `bare` leaves descriptions out."""
-    name, hidden = tool_name(rng, family, form)
+def members(param: Param) -> list[tuple[str, str]]:
+    """List the keys of an object and the kinds of their values."""
+    return [(key, kind) for key, _, kind in (part.partition("=") for part in param.kind.split(";"))]
+
+
+def build(d: Draw, family: Family, form: str) -> Tool:
+    """Make a tool of a family, with names in the style `form`; short examples have no descriptions."""
+    name, hidden = tool_name(d, family, form)
     params, names, properties = list(family.params), {}, {}
-    if rng.random() < 0.25:
-        rng.shuffle(params)
-    spoken = rng.random() < 0.6 and not bare
+    if d.chance(0.25):
+        d.rng.shuffle(params)
+    spoken = d.chance(0.6)
     arg_form = "snake" if form in ("snake", "flat") else "camel"
     for param in params:
-        key, dark = arg_name(rng, param, arg_form, family.made_up)
-        if bare and len(params) > 1:
-            key, dark = words.style(param.names[0], arg_form), False
+        key, dark = arg_name(d, param, arg_form, family.made_up)
+        if d.short and len(params) > 1:
+            key = style(param.names[0], arg_form)
         while key in properties:
-            key = words.style(f"{key} {words.noun(rng)}", arg_form)
-        names[param.slot] = key
-        properties[key] = param_schema(rng, param, (dark and not bare) or spoken)
+            key = style(f"{key} {d.names.line('noun')}", arg_form)
+        names[param.slot], properties[key] = key, schema(param)
+        if (dark or spoken) and not d.short:
+            properties[key]["description"] = d.choice(param.texts)
     function: dict[str, Any] = {"name": name}
-    if hidden and not bare or not bare and rng.random() < 0.85:
-        function["description"] = rng.choice(family.texts)
+    if not d.short and (hidden or d.chance(0.85)):
+        function["description"] = d.choice(family.texts)
     required = [names[param.slot] for param in params if param.required]
     function["parameters"] = {"type": "object", "properties": properties, "required": required}
     return Tool(family, name, tuple(params), names, {"type": "function", "function": function})
 
 
-def draw(rng: random.Random, tool: Tool, *, extra: float = 0.3) -> dict[str, Any]:
-    """Draw values for the required and for some optional parameters, by slot."""
-    return {param.slot: value(rng, param) for param in tool.params if param.required or rng.random() < extra}
+def labelled(d: Draw, slot: str) -> Param:
+    """Make up a parameter which the request must name."""
+    label = d.names.line("label")
+    form, _, kind = d.names.line("types").partition(" ")
+    texts = tuple(capital(put(text, l=label)) for text in d.lists["labelled texts"])
+    fragments = tuple(put(text, l=label) for text in d.lists["labelled"])
+    return Param(slot, form, kind, (label,), texts, True, fragments)
 
 
-def value(rng: random.Random, param: Param) -> Any:
-    """Draw one value of a parameter."""
-    if param.type == "boolean":
-        return rng.random() < 0.5
-    if param.type == "enum":
-        return rng.choice(options(param.kind))[0]
-    if param.type == "array":
-        return [kinds.sample(rng, param.kind) for _ in range(rng.choice((1, 2, 2, 3)))]
-    return kinds.sample(rng, param.kind)
+def natural(d: Draw, slot: str) -> Param:
+    """Make up a parameter whose fragment tells what it is."""
+    spec, names, fragments = d.names.row("natural")
+    form, _, kind = spec.partition(" ")
+    label = d.choice(names.split(","))
+    texts = tuple(capital(put(text, l=label)) for text in d.lists["labelled texts"])
+    forms = tuple(put(text, l=label) for text in (*fragments.split("|"), *d.lists["labelled"][:3]))
+    return Param(slot, form, kind, (label,), texts, True, forms)
 
 
-def listed(items: Sequence[Any]) -> str:
-    """Join items as `a, b and c`."""
-    texts = [str(item) for item in items]
-    return texts[0] if len(texts) == 1 else ", ".join(texts[:-1]) + " and " + texts[-1]
+def made_params(d: Draw, count: int) -> tuple[Param, ...]:
+    """Make up parameters which a request can tell apart; all but the first may be optional."""
+    params: dict[str, Param] = {}
+    while len(params) < count:
+        param = (natural if d.chance(0.45) else labelled)(d, f"p{len(params)}")
+        parts = re.split("[/;]", param.kind)
+        if len(set(parts)) == len(parts) and param.names[0] not in {p.names[0] for p in params.values()}:
+            params.setdefault(param.fragments[0], replace(param, required=not params or d.chance(0.7)))
+    return tuple(params.values())
 
 
-NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+def made_up(d: Draw, *, count: int | None = None, avoid: Family | None = None) -> Family:
+    """Make up a family: a verb, a thing and parameters with random names.
+
+    `avoid` asks for a sibling: the same thing under a verb of another meaning.
+    """
+    verbs = cut(d.names.line("verb rows" if avoid or d.chance(0.7) else "verbs"), ",")
+    if avoid and set(verbs) & set(avoid.verbs):
+        return made_up(d, count=count, avoid=avoid)
+    thing = avoid.nouns[0] if avoid else d.names.line("label")
+    params = made_params(d, d.choice((0, 1, 1, 2, 2, 2, 3, 3, 4)) if count is None else count)
+    verb, saying = d.choice(verbs), f"({'|'.join(verbs)})" if len(verbs) > 1 else verbs[0]
+    whole = d.line("whole", w=thing)
+    texts = (put(d.choice(d.lists["made texts"]), V=capital(verb), v=verb, w=whole),)
+    forms = d.lists["made requests"]
+    if verbs[0] in d.names.lists["setting verbs"] and len(params) == 1 and params[0].type in TEXT_TYPES:
+        forms += d.lists["made settings"] * 4
+    requests = tuple(put(form, v=saying, w=whole) for form in forms)
+    missing = tuple(put(form, v=saying, w=whole) for form in d.lists["made missing"])
+    keys = {d.line("result keys"): d.line("result kinds") for _ in range(d.choice((1, 1, 2, 2, 3)))}
+    if params and params[0].type in TEXT_TYPES and d.chance(0.25):
+        keys[params[0].names[0]] = "{p0}"
+    results = (tuple(keys.items()),)
+    return Family(
+        f"made:{verbs[0]}:{thing}", verbs, (thing,), texts, params, requests, missing, results, True
+    )
 
 
-def show(rng: random.Random, param: Param, item: Any, *, quoted: bool = False) -> str:
-    """Write a value as the user says it."""
-    if param.type == "boolean":
-        return param.kind.split("/")[0] if item else param.kind.split("/")[1]
-    if param.type == "enum":
-        return rng.choice(dict(options(param.kind))[str(item)].split("~"))
-    if param.type == "array":
-        return listed(item)
-    if param.type == "integer" and 1 <= item <= 12 and rng.random() < 0.08:
-        return NUMBERS[int(item)]
-    return rng.choice(phrasing.QUOTES).format(item) if quoted else str(item)
-
-
-def arguments(tool: Tool, values: dict[str, Any]) -> dict[str, Any]:
-    """Return a call's arguments, in the order of the schema."""
-    return {tool.names[param.slot]: values[param.slot] for param in tool.params if param.slot in values}
-
-
-def joined(rng: random.Random, fragments: list[str]) -> str:
-    """Join the fragments of a made-up request."""
-    if len(fragments) < 2:
-        return "".join(fragments)
-    return rng.choice(
-        (" ".join, ", ".join, ", ".join, lambda parts: ", ".join(parts[:-1]) + " and " + parts[-1])
-    )(fragments)
-
-
-def template(rng: random.Random, tool: Tool, slots: set[str], pool: Sequence[str]) -> str:
-    """Choose a wording and write the fragments of the given slots into it."""
-    text = rng.choice(pool)
-    inside = set(phrasing.slots(text))
-    mark = text[-1] if text[-1] in "?." else ""
-    params = [param for param in tool.params if param.slot in slots and param.slot not in inside]
-    if rng.random() < 0.3:
-        rng.shuffle(params)
-    forms = [
-        rng.choice(param.fragments or (f"with {tool.names[param.slot]} {{}}",))
-        .strip()
-        .replace("{}", f"{{{param.slot}}}")
-        for param in params
-    ]
-    if "{tool}" in text:
-        forms = [f"{tool.names[param.slot]} {{{param.slot}}}" for param in params]
-    if "{&}" in text:
-        text = (
-            text.replace("{&}", joined(rng, forms)).strip()
-            if forms
-            else text.replace(" with {&}", "")
-            .replace(" using {&}", "")
-            .replace(" (with|using) {&}", "")
-            .replace("{&}", "")
-        )
-        return text.strip(" :,.") + mark
-    return text.rstrip("?.") + "".join(" " + form for form in forms) + mark
-
-
-def ask(
-    rng: random.Random,
-    tool: Tool,
-    values: dict[str, Any],
-    *,
-    shown: dict[str, str] | None = None,
-    pool: Sequence[str] = (),
-) -> tuple[list[phrasing.Piece], str]:
-    """Word a request, as pieces with its template; `shown` overrides how values read."""
-    text = template(rng, tool, set(values), pool or tool.family.requests)
-    last = phrasing.slots(text)[-1:] if text.rstrip("?.").endswith("}") else []
-    said = {"tool": tool.name}
-    for param in tool.params:
-        if param.slot in values:
-            quoted = (
-                param.kind == "phrase"
-                and param.type == "string"
-                and (rng.random() < 0.8 or last != [param.slot])
-            )
-            said[param.slot] = show(rng, param, values[param.slot], quoted=quoted)
-    return phrasing.fill(rng, text.rstrip("?."), said | (shown or {})), text
-
-
-def pick(rng: random.Random, *, made: float = 0.45, count: int | None = None) -> Family:
+def pick(d: Draw, *, made: float = 0.45, count: int | None = None) -> Family:
     """Choose a family, a made-up one with probability `made`."""
-    return made_up(rng, count=count) if rng.random() < made else rng.choice(FAMILIES)
+    return made_up(d, count=count) if d.chance(made) else d.choice(d.world.families)
 
 
 def group(family: Family) -> str:
@@ -219,29 +177,24 @@ def group(family: Family) -> str:
     return "calc" if family.key.startswith("calc.") else family.key
 
 
-def near(rng: random.Random, rival: Family) -> Family:
+def near(d: Draw, rival: Family) -> Family:
     """Choose a family that is close to another one, yet differs from it."""
     if rival.made_up:
-        return made_up(rng, avoid=rival)
+        return made_up(d, avoid=rival)
     root = rival.key.partition(".")[0] + "."
-    kin = [family for family in FAMILIES if family.key.startswith(root)]
-    return rng.choice(kin) if kin else pick(rng)
+    kin = [family for family in d.world.families if family.key.startswith(root)]
+    return d.choice(kin) if kin else pick(d)
 
 
-def offer(rng: random.Random, wanted: Sequence[Family], extra: int, *, bare: bool = False) -> list[Tool]:
-    """Build tools of the wanted families and of `extra` others, none confusable with them."""
-    form = rng.choice(STYLES)
-    groups = {group(family) for family in wanted}
-    families = list(wanted)
+def offer(d: Draw, wanted: Sequence[Family], extra: int, *, without: str = "-") -> list[Tool]:
+    """Build tools of the wanted families and of `extra` others, none confusable with them.
+
+    `without` is how the keys of families begin that must not be among the others.
+    """
+    form, families = d.choice(STYLES), {group(family): family for family in wanted}
     for _ in range(extra):
-        rival = rng.choice(wanted) if wanted else None
-        other = near(rng, rival) if rival and rng.random() < 0.35 else pick(rng)
-        if group(other) not in groups:
-            groups.add(group(other))
-            families.append(other)
-    tools = [
-        build(rng, family, form if rng.random() < 0.75 else rng.choice(STYLES), bare=bare)
-        for family in families
-    ]
-    seen: set[str] = set()
-    return [tool for tool in tools if not (tool.name in seen or seen.add(tool.name))]  # type: ignore[func-returns-value]
+        other = near(d, d.choice(wanted)) if wanted and d.chance(0.35) else pick(d)
+        if not other.key.startswith(without):
+            families.setdefault(group(other), other)
+    tools = [build(d, family, form if d.chance(0.75) else d.choice(STYLES)) for family in families.values()]
+    return list({tool.name: tool for tool in reversed(tools)}.values())[::-1]
