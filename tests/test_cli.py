@@ -56,7 +56,9 @@ def test_help_lists_every_command_and_is_quick() -> None:
     assert median(times) < 1.0
 
 
-@pytest.mark.parametrize("command", ["start", "run", "doctor", "engines", "models", "chat", "eval", "release"])
+@pytest.mark.parametrize(
+    "command", ["start", "run", "doctor", "engines", "models", "chat", "eval", "release"]
+)
 def test_every_command_has_help(command: str) -> None:
     assert call(command, "--help").exit_code == 0
 

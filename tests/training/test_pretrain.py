@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.heavy
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'labkit[train]'")
 
 from labkit.engines.llamacpp_convert import convert
@@ -16,6 +15,7 @@ from labkit.training.encoding import Encoder, make_tokenizer, nano_template
 from labkit.training.network import Llama, Shape
 from labkit.training.pretrain import Settings, Trainer, run
 
+pytestmark = pytest.mark.heavy
 TINY = Shape(hidden=64, layers=2, heads=2, kv_heads=1, head_dim=32, feed_forward=128)
 
 
