@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs torch: pip install 'labkit[train]'")
+pytest.importorskip("torch", reason="needs torch: pip install 'labkit[train]'")
+
+import torch
 
 from labkit.engines.llamacpp_convert import convert
 from labkit.engines.llamacpp_native import Context, LoadOptions
