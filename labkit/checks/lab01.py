@@ -69,13 +69,12 @@ def _light(m: Model, tool: Callable[..., Any]) -> str:
         raise Wrong(f"the model sees the parameters {kinds}; it should see a string room and a boolean on")
     if not function["description"]:
         raise Wrong("the docstring is what the model reads: write one sentence")
-    reply = m.chat("Turn on the light in the kitchen", tools=[tool])
-    if not reply.tool_calls:
-        raise Wrong(f"the model did not call it but said {reply.text!r}; say more plainly what the tool does")
-    call = reply.tool_calls[0]
-    if call.name != function["name"] or call.arguments != {"room": "kitchen", "on": True}:
-        raise Wrong(f"the model wrote {call}; say more plainly what the arguments mean")
-    return f"the model wrote {call}"
+    reply = m.chat("Turn on the light in the kitchen", tools=[tool], tool_choice="required")
+    wrote = ", ".join(map(str, reply.tool_calls)) or repr(reply.text)
+    # The exercise is the function. What the model makes of it is told, and no fault of the student's.
+    if [call.arguments for call in reply.tool_calls] != [{"room": "kitchen", "on": True}]:
+        wrote += ". That is not what was asked: a small model errs, so check before you act"
+    return f"shown your tool, the model wrote {wrote}"
 
 
 q3 = lab.add(

@@ -155,8 +155,9 @@ print(m.chat(messages, tools=[get_weather]))
 #
 # ### Exercise 3
 #
-# Write a tool `set_light` with a string `room` and a boolean `on`, so that the model can obey
-# "Turn on the light in the kitchen". The check shows your function to nano and looks at the call it writes.
+# Write a tool `set_light` with a string `room` and a boolean `on`, for requests such as "Turn on the light in the
+# kitchen". The check looks at what the model sees of your function, then asks nano with `tool_choice="required"`: the
+# engine admits nothing but a call that fits your types. The form is then sure. Is the content right, too?
 
 
 # %%

@@ -74,19 +74,14 @@ def other(place: str) -> str:
     return ""
 
 
-def test_q3(capsys: pytest.CaptureFixture[str]) -> None:
-    def answer(script: str, tool: Any) -> tuple[str, str]:
-        with load("nano", engine="echo", script=[script]) as echo:
-            return verdict(q3, capsys, echo, tool)
-
-    good = '<tool_call>{"name": "set_light", "arguments": {"room": "kitchen", "on": true}}</tool_call>'
-    assert answer(good, set_light)[0] == "right"
-    assert answer(good, ...)[0] == "not attempted"
-    assert "docstring" in answer(good, untold)[1]
-    assert "parameters" in answer(good, other)[1]
-    assert "brackets" in answer(good, "set_light")[1]
-    assert "did not call" in answer("no idea", set_light)[1]
-    assert "arguments mean" in answer(good.replace("true", "false"), set_light)[1]
+def test_q3(nano: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    state, text = verdict(q3, capsys, nano, set_light)
+    assert state == "right"
+    assert "set_light(room=" in text
+    assert verdict(q3, capsys, nano, ...)[0] == "not attempted"
+    for wrong, said in ((untold, "docstring"), (other, "parameters"), ("set_light", "brackets")):
+        state, text = verdict(q3, capsys, nano, wrong)
+        assert (state, said in text) == ("wrong", True), text
 
 
 def test_q4(nano: Model, capsys: pytest.CaptureFixture[str]) -> None:
