@@ -35,6 +35,7 @@ static: $(STAMP)-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/labkit release --check
+	$(BIN)/nbstripout --verify --keep-id labs/*.ipynb labs/solutions/*.ipynb
 
 unit: $(STAMP)-dev
 	$(BIN)/python -m pytest
