@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
 from labkit.engines.base import Engine
-from labkit.engines.llamacpp_files import gguf_file, prompt_template
+from labkit.engines.llamacpp_files import gguf_file, prompt_template, try_file
 from labkit.engines.llamacpp_native import Context, LoadOptions
 from labkit.engines.llamacpp_sampling import sampler
 from labkit.engines.stops import StopReader
@@ -55,6 +55,7 @@ class LlamaCpp(Engine):
         path = gguf_file(card, variant, context=chosen.context)
         template = prompt_template(card, path)
         try:
+            try_file(card, path)
             return cls(Context(path, chosen), template)
         except BaseException:
             template.close()

@@ -29,7 +29,7 @@ TRIAL_TIMEOUT_S = 60.0
 
 
 def gguf_file(card: ModelCard, variant: str, context: int) -> Path:
-    """Return a GGUF file that was checked and fits this machine. Raises the `LabkitError` that says why not."""
+    """Return a GGUF file that was looked at and fits this machine; raise the `LabkitError` that says why not."""
     ref = card.refs.get("llamacpp")
     if ref is None:
         raise ModelNotFound(f"{card.alias} has no GGUF file", fix=f"labkit models info {card.alias}")
@@ -38,10 +38,15 @@ def gguf_file(card: ModelCard, variant: str, context: int) -> Path:
     else:
         path = local_file(card, ref, variant)
         inspect(path)
-        run_in_child("labkit.engines.llamacpp_trial", [str(path)], TRIAL_TIMEOUT_S)
     listed = any(v.quant == variant for v in card.variants)
     check_fit(card, variant if listed else "F16", context)
     return path
+
+
+def try_file(card: ModelCard, path: Path) -> None:
+    """Let llama.cpp open a file that labkit did not make in a child process first."""
+    if not card.refs["llamacpp"].package:
+        run_in_child("labkit.engines.llamacpp_trial", [str(path)], TRIAL_TIMEOUT_S)
 
 
 def local_file(card: ModelCard, ref: Ref, variant: str) -> Path:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,17 @@ STORY = "The kettle is in the kitchen and the lamp is in the hall. "
 def nano() -> Iterator[Model]:
     with load("nano", engine="llamacpp", variant="F16", threads=1) as model:
         yield model
+
+
+def assert_refused(error: type[LabkitError], action: Callable[[], object]) -> LabkitError:
+    """Expect `error` in under a second; a busy machine gets three tries."""
+    for _ in range(3):
+        began = time.perf_counter()
+        with pytest.raises(error) as caught:
+            action()
+        if time.perf_counter() - began < 1:
+            return caught.value
+    raise AssertionError(f"{error.__name__} took a second or more")
 
 
 def weather(city: str, unit: str = "celsius") -> str:
@@ -124,11 +135,7 @@ def test_a_bad_constraint_is_refused_and_the_model_stays_usable(nano: Model, bad
 
 
 def test_a_prompt_over_the_context_is_refused_at_once(nano: Model) -> None:
-    began = time.perf_counter()
-    with pytest.raises(ContextOverflow) as caught:
-        nano.chat(STORY * 2_000)
-    assert time.perf_counter() - began < 1
-    assert "context=" in caught.value.fix
+    assert "context=" in assert_refused(ContextOverflow, lambda: nano.chat(STORY * 2_000)).fix
     assert nano.chat("hi", max_tokens=2).usage.completion_tokens
 
 
@@ -288,10 +295,7 @@ DAMAGE = {
 def test_a_damaged_file_is_refused_in_under_a_second(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(DAMAGE[damage](gguf_bytes()))
-    began = time.perf_counter()
-    with pytest.raises(ModelFileInvalid):
-        load(str(path), engine="llamacpp")
-    assert time.perf_counter() - began < 1
+    assert_refused(ModelFileInvalid, lambda: load(str(path), engine="llamacpp"))
 
 
 def test_a_file_only_llama_cpp_finds_wrong_dies_in_a_child(tmp_path: Path) -> None:
@@ -330,8 +334,7 @@ def write_with_template(path: Path, template: str) -> None:
 def test_a_hostile_template_is_refused_in_time(tmp_path: Path, template: str) -> None:
     path = tmp_path / "hostile.gguf"
     write_with_template(path, template)
-    with pytest.raises(TemplateRejected):
-        load(str(path), engine="llamacpp", threads=1)
+    assert_refused(TemplateRejected, lambda: load(str(path), engine="llamacpp", threads=1))
 
 
 def test_a_users_text_cannot_forge_a_turn(nano: Model) -> None:
