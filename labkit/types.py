@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from statistics import median
 from typing import Any, Literal
 
@@ -276,4 +276,3 @@ class Availability:
     version: str = ""
     reason: str = ""
     fix: str = ""
-    details: Mapping[str, str] = field(default_factory=dict)

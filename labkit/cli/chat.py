@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -96,15 +96,14 @@ class Conversation:
             chunks.append(chunk)
             sys.stdout.write(chunk.text)
             sys.stdout.flush()
-        text = "".join(chunk.text for chunk in chunks)
-        calls = tuple(call for chunk in chunks for call in chunk.tool_calls)
-        if not text.endswith("\n") and (text or not calls):
+        reply = self.model.reply_of(chunks)
+        if reply.text or not reply.tool_calls:
             print()
-        message: dict[str, Any] = {"role": "assistant", "content": text.strip()}
-        self.messages.append(message | ({"tool_calls": [c.openai() for c in calls]} if calls else {}))
+        self.messages.append(reply.message)
         if self.stats:
-            _print_stats(chunks)
-        return calls
+            read = f"read {reply.usage.prompt_tokens} ({reply.usage.cached_tokens} cached)"
+            print(f"[{reply.timing}, {read}]", file=sys.stderr)
+        return reply.tool_calls
 
     def _run(self, calls: tuple[ToolCall, ...]) -> None:
         from labkit.cli.demo import answer
@@ -113,15 +112,6 @@ class Conversation:
             result = answer(call)
             print(f"→ {call}\n← {result}", flush=True)
             self.messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
-
-
-def _print_stats(chunks: list[Chunk]) -> None:
-    from labkit.types import Timing
-
-    usage, stamps = chunks[-1].usage, tuple(c.at for c in chunks if c.tokens)
-    written = usage.completion_tokens if usage else sum(c.tokens for c in chunks)
-    read = f", read {usage.prompt_tokens} ({usage.cached_tokens} cached)" if usage else ""
-    print(f"[{Timing(stamps, written, chunks[-1].at)}{read}]", file=sys.stderr)
 
 
 def _enable_line_editing() -> None:

@@ -118,9 +118,10 @@ class Model:
         `messages` is a string (one user turn) or OpenAI chat dicts; `tools` are Python functions or OpenAI
         tool dicts; further keywords are fields of `GenerationOptions`, as in `max_tokens=64`.
         """
-        start = time.perf_counter()
-        chunks = list(self.stream(messages, tools=tools, options=options, **overrides))
-        total = time.perf_counter() - start
+        return self.reply_of(list(self.stream(messages, tools=tools, options=options, **overrides)))
+
+    def reply_of(self, chunks: Sequence[Chunk]) -> Reply:
+        """Add the chunks of one stream up to a `Reply`, for callers who showed them as they came."""
         last = chunks[-1] if chunks else Chunk()
         usage = last.usage or Usage(0, sum(c.tokens for c in chunks))
         return Reply(
@@ -128,7 +129,7 @@ class Model:
             tool_calls=tuple(call for c in chunks for call in c.tool_calls),
             finish_reason=last.finish_reason or "stop",
             usage=usage,
-            timing=Timing(tuple(c.at for c in chunks if c.tokens), usage.completion_tokens, total),
+            timing=Timing(tuple(c.at for c in chunks if c.tokens), usage.completion_tokens, last.at),
             model=self.card.alias,
             engine=self.engine.name,
         )

@@ -10,7 +10,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from labkit.errors import OptionInvalid
@@ -122,8 +122,3 @@ def _checked(tool: object) -> Tool:
             f"tool {function['name']!r} has no object schema", fix='"parameters": {"type": "object", …}'
         )
     return tool  # type: ignore[return-value]
-
-
-def required_arguments(tool: Tool) -> Iterable[str]:
-    """Return the names a call of this tool must carry."""
-    return tuple(tool["function"].get("parameters", {}).get("required", ()))
