@@ -55,6 +55,14 @@ class Shape:
         }
 
 
+# Nano's rows are multiples of 256, which llama.cpp's K-quants ask for; where pico's are not, llama.cpp
+# falls back to a coarser-grained level of a few more bits.
+SHAPES = {
+    "nano": Shape(),
+    "pico": Shape(hidden=128, layers=4, heads=4, kv_heads=2, head_dim=32, feed_forward=256),
+}
+
+
 class Attention(nn.Module):
     """Grouped-query attention with rotary positions."""
 
@@ -66,7 +74,7 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(s.hidden, s.kv_heads * s.head_dim, bias=False)
         self.o_proj = nn.Linear(s.heads * s.head_dim, s.hidden, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
         """Map (B, T, D) to (B, T, D)."""
         b, t, _ = x.shape
         q = self.q_proj(x).view(b, t, self.s.heads, -1).transpose(1, 2)
@@ -75,7 +83,7 @@ class Attention(nn.Module):
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         groups = self.s.heads // self.s.kv_heads
         k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None)
         return self.o_proj(out.transpose(1, 2).reshape(b, t, -1))
 
 
@@ -103,9 +111,9 @@ class Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(s.hidden, eps=s.eps)
         self.mlp = FeedForward(s)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
         """Map (B, T, D) to (B, T, D)."""
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -123,12 +131,18 @@ class Llama(nn.Module):
                 deep = name.endswith(("o_proj.weight", "down_proj.weight"))
                 nn.init.normal_(weight, std=0.02 / (2 * s.layers) ** 0.5 if deep else 0.02)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Map token ids (B, T) to the last hidden state (B, T, D); `logits` turns that into scores."""
+    def forward(self, ids: Tensor, places: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Map token ids (B, T) to the last hidden state (B, T, D); `logits` turns that into scores.
+
+        `places` (B, T) numbers the tokens where a row holds several texts, and `mask` (B, 1, T, T), added to the
+        attention scores, keeps those apart; without them a row is one text.
+        """
         cos, sin = angles(ids.shape[1], self.s, ids.device)
+        if places is not None:
+            cos, sin = cos[places].unsqueeze(1), sin[places].unsqueeze(1)
         x = self.embed_tokens(ids)
         for layer in self.layers:
-            x = layer(x, cos, sin)
+            x = layer(x, cos, sin, mask)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:

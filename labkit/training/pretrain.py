@@ -11,35 +11,37 @@ and the norms; warm-up, then a cosine to a tenth.
 from __future__ import annotations
 
 import argparse
-import itertools
+import hashlib
 import json
 import math
 import os
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-from labkit.training.data import Example, Level, examples
+from labkit.models.hardware import machine
+from labkit.training import data
+from labkit.training.data import Level, lessons
 from labkit.training.encoding import Encoder, make_tokenizer
-from labkit.training.export import export
-from labkit.training.network import Llama, Shape
+from labkit.training.export import export, write_json
+from labkit.training.network import SHAPES, Llama, Shape
+from labkit.training.packing import Batch, batches
 
 SAVE_EVERY_S = 60.0
-POOL = 512
 # Until which part of the run each mix of levels lasts. A model that cannot yet copy a word learns nothing from a
 # prompt of 400 tokens, most of them tool schemas.
 CURRICULUM: tuple[tuple[float, dict[Level, float]], ...] = (
-    (0.10, {"short": 1.0}),
-    (0.50, {"short": 0.35, "medium": 0.65}),
-    (0.85, {"short": 0.2, "medium": 0.3, "full": 0.5}),
-    (1.00, {"short": 0.1, "medium": 0.25, "full": 0.5, "long": 0.15}),
+    (0.06, {"short": 1.0}),
+    (0.30, {"short": 0.3, "medium": 0.7}),
+    (0.65, {"short": 0.1, "medium": 0.3, "full": 0.6}),
+    (1.00, {"short": 0.05, "medium": 0.2, "full": 0.6, "long": 0.15}),
 )
 
 
@@ -50,8 +52,7 @@ class Settings:
     seed: int = 1
     steps: int = 10_000
     minutes: float = 120.0
-    tokens_per_batch: int = 3_072
-    max_length: int = 1_536
+    tokens_per_batch: int = 4_608
     prompt_weight: float = 0.05
     prompt_sample: float = 0.15
     matrix_rate: float = 0.02
@@ -59,60 +60,7 @@ class Settings:
     warmup: int = 100
     clip: float = 1.0
     threads: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Hold token ids (B, T), and flat positions (N,), next tokens (N,) and weights (N,) of the loss."""
-
-    ids: Tensor
-    positions: Tensor
-    targets: Tensor
-    weights: Tensor
-    real_tokens: int
-
-
-def batches(stream: Iterator[Example], encoder: Encoder, s: Settings) -> Iterator[Batch]:
-    """Yield batches of similar lengths, so that little is padding; order within a pool is random.
-
-    Widths are multiples of 32 and a width decides the number of rows: the processor's matrix library prepares
-    itself for every new shape, and preparing took longer than computing when each batch had a shape of its own.
-    """
-    rng = random.Random(s.seed)
-    while True:
-        pool = [encoder.encode(e) for e in itertools.islice(stream, POOL)]
-        pool = sorted((p for p in pool if len(p[0]) <= s.max_length), key=lambda p: -len(p[0]))
-        groups = []
-        while pool:
-            width = rounded(len(pool[0][0]), 32)
-            rows = max(1, s.tokens_per_batch // width)
-            groups.append((pool[:rows], rows, width))
-            del pool[:rows]
-        rng.shuffle(groups)
-        for group, rows, width in groups:
-            yield collate(group, rows, width, s, rng)
-
-
-def collate(
-    group: list[tuple[list[int], list[bool]]], rows: int, width: int, s: Settings, rng: random.Random
-) -> Batch:
-    """Pad on the right (a causal model never looks there) and pick the positions that are scored."""
-    ids = np.zeros((rows, width), dtype=np.int64)
-    scored: list[tuple[int, int, float]] = []
-    for row, (tokens, own) in enumerate(group):
-        ids[row, : len(tokens)] = tokens
-        for at in range(len(tokens) - 1):
-            if own[at + 1] or rng.random() < s.prompt_sample:
-                weight = 1.0 if own[at + 1] else s.prompt_weight / s.prompt_sample
-                scored.append((row * width + at, tokens[at + 1], weight))
-    scored += [(0, 0, 0.0)] * (rounded(len(scored), 256) - len(scored))
-    positions, targets, weights = (torch.tensor(column) for column in zip(*scored, strict=True))
-    return Batch(torch.from_numpy(ids), positions, targets, weights, sum(len(tokens) for tokens, _ in group))
-
-
-def rounded(count: int, step: int) -> int:
-    """Return the next multiple of `step`."""
-    return -(-count // step) * step
+    fuse: bool = True
 
 
 class Trainer:
@@ -124,19 +72,28 @@ class Trainer:
         self.out, self.s = out, s
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.net = Llama(shape).to(self.device)
+        if s.fuse and shutil.which("c++"):  # torch then compiles each layer into fewer, larger kernels
+            for layer in self.net.layers:
+                layer.compile(dynamic=False)
         matrices = [p for p in self.net.layers.parameters() if p.ndim == 2]
         others = [p for p in self.net.parameters() if p.ndim == 1] + [self.net.embed_tokens.weight]
         self.optimizers = [
             torch.optim.Muon(matrices, lr=s.matrix_rate, weight_decay=0.01, momentum=0.95, ns_steps=5),
             torch.optim.AdamW(others, lr=s.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
         ]
-        self.step, self.seconds, self.tokens = 0, 0.0, 0
+        self.step, self.seconds, self.tokens, self.examples = 0, 0.0, 0, 0
+        self.mark = time.perf_counter()
         if (out / "run.pt").exists():
             self.resume()
 
     def progress(self) -> float:
         """Return how much of the run is done, 0 to 1, by steps or by minutes."""
         return min(1.0, max(self.step / self.s.steps, self.seconds / 60 / self.s.minutes))
+
+    def place(self) -> dict[str, Any]:
+        """Return how far the run has come."""
+        seconds = round(self.seconds, 1)
+        return {"steps": self.step, "tokens": self.tokens, "examples": self.examples, "seconds": seconds}
 
     def set_rates(self) -> None:
         """Warm up, then fall along a cosine to a tenth."""
@@ -148,10 +105,10 @@ class Trainer:
 
     def update(self, batch: Batch) -> tuple[float, float]:
         """Take one step; return the weighted loss and the loss on the assistant's tokens alone."""
-        began = time.perf_counter()
         self.set_rates()
         with torch.autocast(self.device.type, torch.bfloat16):
-            hidden = self.net(batch.ids.to(self.device)).flatten(0, 1)
+            places, mask = batch.places.to(self.device), batch.mask.to(self.device)
+            hidden = self.net(batch.ids.to(self.device), places, mask).flatten(0, 1)
             logits = self.net.logits(hidden[batch.positions.to(self.device)])
         each = F.cross_entropy(logits.float(), batch.targets.to(self.device), reduction="none")
         weights = batch.weights.to(self.device)
@@ -163,8 +120,10 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         own = weights == 1.0
         self.step += 1
-        self.seconds += time.perf_counter() - began
-        self.tokens += batch.real_tokens
+        began, self.mark = self.mark, time.perf_counter()
+        self.seconds += self.mark - began
+        self.tokens += batch.tokens
+        self.examples += batch.examples
         return float(loss.detach()), float(each.detach()[own].mean())
 
     def save(self) -> None:
@@ -172,7 +131,7 @@ class Trainer:
         state = {
             "net": self.net.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
-            "place": (self.step, self.seconds, self.tokens),
+            "place": self.place(),
         }
         torch.save(state, self.out / "run.pt.part")
         os.replace(self.out / "run.pt.part", self.out / "run.pt")
@@ -183,56 +142,84 @@ class Trainer:
         self.net.load_state_dict(state["net"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.step, self.seconds, self.tokens = state["place"]
+        place = state["place"]
+        self.step, self.seconds = place["steps"], place["seconds"]
+        self.tokens, self.examples = place["tokens"], place["examples"]
 
 
-def lessons(trainer: Trainer, encoder: Encoder) -> Iterator[Batch]:
+def lectures(trainer: Trainer, encoder: Encoder) -> Iterator[Batch]:
     """Yield batches along the curriculum until the run is done; a resumed run goes on to new data."""
+    s = trainer.s
     for stage, (end, mix) in enumerate(CURRICULUM):
-        seed = (trainer.s.seed * len(CURRICULUM) + stage) * 1_000_003 + trainer.step
-        stream = batches(examples(seed, mix), encoder, trainer.s)
+        seed = (s.seed * len(CURRICULUM) + stage) * 1_000_003 + trainer.step
+        stream = batches(
+            lessons(seed, mix),
+            encoder,
+            random.Random(seed),
+            tokens=s.tokens_per_batch,
+            prompt_weight=s.prompt_weight,
+            prompt_sample=s.prompt_sample,
+        )
         while trainer.progress() < end:
             yield next(stream)
 
 
+class Log:
+    """Append the mean losses of every 20 steps to a run's log.jsonl."""
+
+    def __init__(self, out: Path) -> None:
+        self.path, self.losses = out / "log.jsonl", list[tuple[float, float]]()
+
+    def add(self, trainer: Trainer, losses: tuple[float, float]) -> None:
+        """Take one step's losses: the weighted one, and the one on the assistant's tokens alone."""
+        self.losses.append(losses)
+        if trainer.step % 20:
+            return
+        loss, own = (sum(column) / len(column) for column in zip(*self.losses, strict=True))
+        self.losses.clear()
+        entry = {"loss": round(loss, 4), "assistant_loss": round(own, 4), **trainer.place()}
+        with self.path.open("a") as file:
+            print(json.dumps(entry), file=file)
+        print(entry, flush=True)
+
+
+def data_sha256() -> str:
+    """Return the hash of the code and the tables that make the data, names and contents in order."""
+    folder, found = Path(data.__file__).parent, hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".txt")):
+        found.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
+    return found.hexdigest()
+
+
 def run(out: Path, shape: Shape, s: Settings) -> None:
-    """Train until the limit, logging every 20 steps and saving every minute; then export."""
+    """Train until the limit, saving every minute; then export."""
     out.mkdir(parents=True, exist_ok=True)
     encoder = Encoder(make_tokenizer(out / "tokenizer.json", s.seed))
-    trainer = Trainer(out, shape, s)
-    (out / "settings.json").write_text(json.dumps({**asdict(s), "shape": asdict(shape)}, indent=1) + "\n")
-    saved, losses, own_losses = time.monotonic(), [], []
-    with (out / "log.jsonl").open("a") as log:
-        for batch in lessons(trainer, encoder):
-            loss, own = trainer.update(batch)
-            losses.append(loss)
-            own_losses.append(own)
-            if trainer.step % 20 == 0:
-                entry = {
-                    "step": trainer.step,
-                    "loss": round(sum(losses) / len(losses), 4),
-                    "assistant_loss": round(sum(own_losses) / len(own_losses), 4),
-                    "tokens": trainer.tokens,
-                    "seconds": round(trainer.seconds, 1),
-                }
-                print(json.dumps(entry), file=log, flush=True)
-                print(entry, flush=True)
-                losses, own_losses = [], []
-            if time.monotonic() - saved > SAVE_EVERY_S:
-                trainer.save()
-                saved = time.monotonic()
+    trainer, log, saved = Trainer(out, shape, s), Log(out), time.monotonic()
+    for batch in lectures(trainer, encoder):
+        log.add(trainer, trainer.update(batch))
+        if time.monotonic() - saved > SAVE_EVERY_S:
+            trainer.save()
+            saved = time.monotonic()
     trainer.save()
     export(trainer.net, out)
+    here = machine()
+    described = {**trainer.place(), "machine": f"{s.threads} cores of {here.cpu}", "torch": torch.__version__}
+    described |= {"data_sha256": data_sha256(), "settings": asdict(s), "curriculum": CURRICULUM}
+    write_json(out / "training.json", described)
 
 
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--model", choices=SHAPES, default="nano")
     for name, value in asdict(Settings()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+        kind = argparse.BooleanOptionalAction if isinstance(value, bool) else None
+        typed = {"action": kind} if kind else {"type": type(value)}
+        parser.add_argument(f"--{name.replace('_', '-')}", default=value, **typed)
     args = vars(parser.parse_args())
-    run(args.pop("out"), Shape(), Settings(**args))
+    run(args.pop("out"), SHAPES[args.pop("model")], Settings(**args))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from labkit.training.data import LEVELS, Example, Level, example, examples, skills
+from labkit.training.data import LEVELS, Example, Level, example, examples, lessons, skills
 from labkit.training.data.conversation import LETTERS, SIGNS
 from labkit.training.heldout import worlds
 from labkit.training.heldout.build import build
@@ -130,3 +131,26 @@ def test_the_evaluation_has_enough_cases_of_every_split_and_skill() -> None:
     for skill in skills("full"):
         assert sum(case["skill"] == skill for case in cases) >= 100
     assert sum(file.stat().st_size for file in DATA.glob("*.jsonl")) < 3_000_000
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_lessons_are_valid_and_share_their_tools(level: Level) -> None:
+    made = list(itertools.islice(lessons(2, {level: 1.0}), 400))
+    assert made == list(itertools.islice(lessons(2, {level: 1.0}), 400))
+    for lesson in made:
+        assert all(e.tools == lesson[0].tools for e in lesson)
+        for e in lesson:
+            check(e)
+            assert length(e) <= MOST.get(level, 1_500)
+
+
+def test_lessons_teach_skills_in_the_shares_of_examples() -> None:
+    """Which skill is taught how often must not depend on whether tools are shared."""
+    for level in ("medium", "full"):
+        counts = Counter(
+            e.skill for lesson in itertools.islice(lessons(3, {level: 1.0}), 3_000) for e in lesson
+        )
+        weights = skills(level)
+        for skill, weight in weights.items():
+            share, meant = counts[skill] / counts.total(), weight / sum(weights.values())
+            assert 0.6 * meant - 0.01 < share < 1.5 * meant + 0.01, (level, skill, share, meant)

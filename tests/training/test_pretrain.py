@@ -1,5 +1,6 @@
 """Pretraining in miniature: the data's mask, a run that is interrupted and goes on, and a model that loads."""
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -12,9 +13,10 @@ import torch
 
 from labkit.engines.llamacpp_convert import convert
 from labkit.engines.llamacpp_native import Context, LoadOptions
-from labkit.training.data import example
+from labkit.training.data import example, lessons
 from labkit.training.encoding import Encoder, make_tokenizer, nano_template
 from labkit.training.network import Llama, Shape
+from labkit.training.packing import collate, planted, rows_of, stem_of
 from labkit.training.pretrain import Settings, Trainer, run
 
 pytestmark = pytest.mark.heavy
@@ -24,7 +26,7 @@ TINY = Shape(hidden=64, layers=2, heads=2, kv_heads=1, head_dim=32, feed_forward
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
-    run(out, TINY, Settings(steps=20, tokens_per_batch=512, threads=1))
+    run(out, TINY, Settings(steps=20, tokens_per_batch=512, threads=1, fuse=False))
     return out
 
 
@@ -42,12 +44,47 @@ def test_the_mask_covers_what_the_assistant_says_and_nothing_else(folder: Path) 
         assert "<tools>" not in said and "<tool_response>" not in said
 
 
+def test_packed_examples_are_computed_as_if_each_stood_alone(folder: Path) -> None:
+    encoder = Encoder(make_tokenizer(folder / "tokenizer.json", 1))
+    full = [lesson for lesson in itertools.islice(lessons(1), 40) if len(lesson) > 1][:2]
+    encoded = [[encoder.encode(e) for e in lesson] for lesson in full]
+    (row,) = rows_of([planted(lesson, 4096) for lesson in encoded], 8192)
+    batch = collate([row], len(row.ids), random.Random(1), 1.0, 1.0)
+    net = Trainer(folder, TINY, Settings(threads=1, fuse=False)).net
+    with torch.no_grad():
+        packed = net(batch.ids, batch.places, batch.mask.float())[0]
+        alone = {tuple(ids): net(torch.tensor([ids]))[0] for lesson in encoded for ids, _ in lesson}
+    shared = 0
+    for lesson_number, lesson in enumerate(sorted(encoded, key=lambda e: -len(planted(e, 4096).ids)), 1):
+        stem = stem_of(lesson)
+        shared += stem
+        for branch, (ids, own) in enumerate(lesson, 1):
+            at = [
+                i
+                for i, place in enumerate(zip(row.lessons, row.branches, strict=True))
+                if place == (lesson_number, branch)
+            ]
+            assert [row.own[i] for i in at] == own[stem:]
+            torch.testing.assert_close(packed[at], alone[tuple(ids)][stem:], atol=1e-4, rtol=1e-3)
+    assert shared > 100, "nothing was shared"
+
+
+def test_every_token_of_the_model_is_scored_once(folder: Path) -> None:
+    encoder = Encoder(make_tokenizer(folder / "tokenizer.json", 1))
+    lesson = [encoder.encode(e) for e in next(x for x in lessons(1) if len(x) > 1)]
+    row = planted(lesson, 4096)
+    batch = collate([row], len(row.ids), random.Random(1), 0.05, 0.15)
+    scored = batch.targets[batch.weights == 1.0].tolist()
+    assert scored == [i for ids, own in lesson for i, mine in zip(ids, own, strict=True) if mine]
+    assert batch.tokens == len(row.ids) and batch.examples == len(lesson)
+
+
 def test_a_run_goes_on_where_it_stopped(folder: Path) -> None:
     first = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    run(folder, TINY, Settings(steps=40, tokens_per_batch=512, threads=1))
+    run(folder, TINY, Settings(steps=40, tokens_per_batch=512, threads=1, fuse=False))
     both = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert both[: len(first)] == first
-    assert [entry["step"] for entry in both] == [20, 40]
+    assert [entry["steps"] for entry in both] == [20, 40]
     assert both[1]["tokens"] > both[0]["tokens"]
     assert both[1]["loss"] < both[0]["loss"]
 
@@ -64,7 +101,7 @@ def test_a_word_has_the_same_tokens_wherever_it_stands(folder: Path) -> None:
 def test_llama_cpp_computes_what_torch_computes(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     convert(folder, nano_template().source, path, "tiny")
-    trainer = Trainer(folder, TINY, Settings())
+    trainer = Trainer(folder, TINY, Settings(fuse=False))
     context = Context(path, LoadOptions(threads=1, context=256))
     text = "<|im_start|>user\nTurn on the light in the kitchen<|im_end|>\n<tool_call>"
     ids = make_tokenizer(folder / "tokenizer.json", 1).encode(text).ids

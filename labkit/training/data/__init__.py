@@ -12,15 +12,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from .chain_skills import dependent, parallel
-from .conversation import Draft, lengthen, number_calls, size
+from .conversation import Draft, lengthen, number_calls, others, size, system
 from .draw import Draw, Level
 from .memory_skills import copy, identity, memory
 from .route_skills import route
 from .text_skills import extract, passage
-from .tool_skills import answer, call, missing, no_tool
+from .tool_skills import answer, call, lacking, missing, no_tool, wanted
+from .tools import SEARCH, Tool, offer
 from .world import TRAINING, World
 
-__all__ = ["LEVELS", "SKILLS", "TRAINING", "Example", "Level", "World", "example", "examples", "skills"]
+__all__ = [
+    "LEVELS",
+    "SKILLS",
+    "TRAINING",
+    "Example",
+    "Level",
+    "World",
+    "example",
+    "examples",
+    "lessons",
+    "skills",
+]
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ class Example:
 
 WITH_TOOLS = (call, answer, parallel, dependent, missing, no_tool)
 ON_TEXTS = (route, extract, passage, memory, identity, copy)
-MAKERS: dict[str, Callable[[Draw], Draft]] = {maker.__name__: maker for maker in WITH_TOOLS + ON_TEXTS}
+MAKERS: dict[str, Callable[..., Draft]] = {maker.__name__: maker for maker in WITH_TOOLS + ON_TEXTS}
 SKILLS = tuple(MAKERS)
 LEVELS: tuple[Level, ...] = ("short", "medium", "full", "long")
 WEIGHTS = (40, 13, 6, 5, 7, 7, 6, 6, 5, 4, 1, 0)
@@ -71,10 +83,15 @@ def example(
             lengthen(d, draft, low, high - 100)
         if low <= size(draft) <= high:
             break
-    number_calls(draft.messages)
     tools = [tool.schema for tool in draft.tools]
     rng.shuffle(tools)
-    return Example(chosen, level, draft.messages, tools)
+    return finished(chosen, level, draft, tools)
+
+
+def finished(skill: str, level: Level, draft: Draft, tools: list[dict[str, Any]]) -> Example:
+    """Number the calls of a draft and make an example of it."""
+    number_calls(draft.messages)
+    return Example(skill, level, draft.messages, tools)
 
 
 def examples(
@@ -85,3 +102,68 @@ def examples(
     levels, shares = zip(*(mix or {"full": 1.0}).items(), strict=True)
     while True:
         yield example(rng, level=rng.choices(levels, shares)[0], world=world)
+
+
+# Skills that can be practised on any offer of tools, and on how many requests each offer is used.
+PRACTISED = (call, answer, parallel, missing, no_tool)
+TRIES = 10  # to make a conversation that is short enough
+REQUESTS: dict[Level, int] = {"short": 4, "medium": 6, "full": 8}
+
+
+def lessons(
+    seed: int, mix: Mapping[Level, float] | None = None, world: World = TRAINING
+) -> Iterator[list[Example]]:
+    """Yield lists of examples without end: a single one, or several requests to the same tools.
+
+    A trainer reads the tools that requests share only once, and a model that must answer eight requests from
+    one offer learns to choose. Skills come in the shares that `examples` gives them.
+    """
+    rng = random.Random(seed)
+    levels, shares = zip(*(mix or {"full": 1.0}).items(), strict=True)
+    while True:
+        level = rng.choices(levels, shares)[0]
+        weights = {name: float(weight) for name, weight in skills(level).items()}
+        practised = {m.__name__: weights.pop(m.__name__) for m in PRACTISED if m.__name__ in weights}
+        size_of_lesson = REQUESTS.get(level, 1)
+        rest = sum(weights.values())
+        if level in REQUESTS and rng.random() < sum(practised.values()) / (
+            sum(practised.values()) + rest * size_of_lesson
+        ):
+            yield practice(Draw(rng, world, level), practised)
+        else:
+            pool = weights if level in REQUESTS else {**weights, **practised}
+            yield [
+                example(rng, level=level, skill=rng.choices(list(pool), list(pool.values()))[0], world=world)
+            ]
+
+
+def practice(d: Draw, weights: Mapping[str, float]) -> list[Example]:
+    """Make requests to one offer of tools, each with its own skill and its own wanted tool."""
+    d.head = system(d)
+    low, high = BOUNDS[d.level]
+    while True:
+        tools = offer(d, [lacking(d) if d.chance(0.3) else wanted(d)], others(d))
+        if size(Draft([], tools)) < high * 0.6:
+            break
+    schemas = [tool.schema for tool in tools]
+    d.rng.shuffle(schemas)
+    made: list[Example] = []
+    while len(made) < REQUESTS[d.level]:
+        first = d.choice(tools)
+        turn = [first, *(tool for tool in tools if tool is not first)]
+        pool = {name: weight for name, weight in weights.items() if feasible(name, turn)}
+        skill = d.rng.choices(list(pool), list(pool.values()))[0]
+        drafts = (MAKERS[skill](d, turn) for _ in range(TRIES))
+        if draft := next((draft for draft in drafts if size(draft) <= high), None):
+            made.append(finished(skill, d.level, draft, schemas))
+    return made
+
+
+def feasible(skill: str, tools: list[Tool]) -> bool:
+    """Tell whether a skill can be practised on these tools, the first of them wanted."""
+    required = [param for param in tools[0].params if param.required]
+    if skill == "missing":
+        return bool(required and tools[0].family.missing)
+    if skill == "no_tool":
+        return not any(tool.family.key.startswith(SEARCH) for tool in tools)
+    return skill != "parallel" or bool(required)

@@ -94,17 +94,18 @@ def several(d: Draw, used: list[Tool], drawn: list[dict[str, Any]]) -> tuple[str
     return "".join(texts[1:]), mark
 
 
-def parallel(d: Draw) -> Draft:
+def parallel(d: Draw, offered: list[Tool] | None = None) -> Draft:
     """Call two or three tools in one turn."""
     count = 2 if d.level == "medium" else d.choice((2, 2, 2, 3))
-    same = d.chance(0.55)
+    same = d.chance(0.55) or (offered is not None and len(offered) < count)
     wanted = [pick(d, count=d.choice((1, 2, 2)) if same else None) for _ in range(1 if same else count)]
-    tools = offer(d, wanted, d.count(*BESIDE))
+    tools = offered or offer(d, wanted, d.count(*BESIDE))
     used = [tools[0]] * count if same else tools[:count]
+    wanted = [tool.family for tool in used] if offered else wanted
     drawn = [draw_values(d, tool, 0.15) for tool in used]
     apart = len({json.dumps([tool.name, values]) for tool, values in zip(used, drawn, strict=True)}) == count
     if not apart or not same and len({group(tool.family) for tool in used} & set(map(group, wanted))) < count:
-        return parallel(d)
+        return parallel(d, offered)
     messages = [*before(d), user(dress(d, *several(d, used, drawn))), calls(*zip(used, drawn, strict=True))]
     if d.chance(0.4):
         results = [result(d, tool, values) for tool, values in zip(used, drawn, strict=True)]

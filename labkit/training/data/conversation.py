@@ -76,6 +76,8 @@ def number_calls(messages: list[Message]) -> None:
 
 def system(d: Draw) -> list[Message]:
     """Return no system message or a short one, sometimes with the date."""
+    if d.head is not None:
+        return d.head
     if d.short or d.chance(0.6):
         return []
     text = d.line("systems") + (" " + d.line("today") if d.chance(0.2) else "")

@@ -35,6 +35,7 @@ class Draw:
         self.rng, self.world, self.level = rng, world, level
         self.choice, self.randint = rng.choice, rng.randint
         self.lists = world.lists if lists is None else lists
+        self.head: list[dict[str, Any]] | None = None  # a system message that several examples share
         own = self.lists is world.naming
         self.names: Draw = self if own else Draw(rng, world, level, world.naming)
 

@@ -8,8 +8,11 @@ from .asking import ask, draw_values
 from .conversation import Draft, before, calls, exchange, others, request, says, small_talk, user
 from .draw import Draw, hold, listed, put, spaced
 from .phrasing import dress, ending, noisy, slots
-from .tools import SEARCH, Tool, made_up, offer, pick
+from .tools import SEARCH, Tool, build, group, made_up, offer, pick
 from .world import Family, Param
+
+# The tools of a lesson, the one to use first; without them a skill draws its own.
+Tools = list[Tool] | None
 
 NO_TOOL = "I have no tool for that."
 
@@ -19,16 +22,16 @@ def wanted(d: Draw) -> Family:
     return made_up(d, count=d.choice((1, 1, 2))) if d.short and d.chance(0.7) else pick(d)
 
 
-def call(d: Draw) -> Draft:
+def call(d: Draw, tools: Tools = None) -> Draft:
     """Choose a tool and fill its arguments."""
-    tools = offer(d, [wanted(d)], others(d))
+    tools = tools or offer(d, [wanted(d)], others(d))
     values = draw_values(d, tools[0], 0.15 if d.short else 0.3)
     return Draft([*before(d), request(d, tools[0], values), calls((tools[0], values))], tools)
 
 
-def answer(d: Draw) -> Draft:
+def answer(d: Draw, tools: Tools = None) -> Draft:
     """Call a tool and answer from its result."""
-    tools = offer(d, [wanted(d)], others(d))
+    tools = tools or offer(d, [wanted(d)], others(d))
     messages = [*before(d), *exchange(d, tools[0])]
     if d.level in ("full", "long"):
         if d.chance(0.15):
@@ -38,10 +41,13 @@ def answer(d: Draw) -> Draft:
     return Draft(messages, tools)
 
 
-def no_tool(d: Draw) -> Draft:
+def no_tool(d: Draw, tools: Tools = None) -> Draft:
     """Say that no tool fits."""
-    alone = d.level == "full" and d.chance(0.06)
-    asked, *tools = offer(d, [pick(d)], 0 if alone else max(1, others(d)), without=SEARCH)
+    if tools:
+        asked = foreign_to(d, tools)
+    else:
+        alone = d.level == "full" and d.chance(0.06)
+        asked, *tools = offer(d, [pick(d)], 0 if alone else max(1, others(d)), without=SEARCH)
     if d.chance(0.2):
         form = d.choice(d.lists["chat"])
         text, mark = d.make(form.rstrip("?!"), protect=True), ending(form)
@@ -49,6 +55,15 @@ def no_tool(d: Draw) -> Draft:
         pool = [text for text in asked.family.requests if "{tool}" not in text]
         text, mark = ask(d, asked, draw_values(d, asked), pool)
     return Draft([*before(d), user(dress(d, text, mark)), says(NO_TOOL)], tools)
+
+
+def foreign_to(d: Draw, tools: list[Tool]) -> Tool:
+    """Make a tool that none of the offered ones can stand for."""
+    taken = {group(tool.family) for tool in tools}
+    while True:
+        family = pick(d)
+        if group(family) not in taken:
+            return build(d, family, "snake")
 
 
 def lacking(d: Draw) -> Family:
@@ -59,9 +74,9 @@ def lacking(d: Draw) -> Family:
     return d.choice(families)
 
 
-def missing(d: Draw) -> Draft:
+def missing(d: Draw, tools: Tools = None) -> Draft:
     """Ask for a required argument that is missing; often go on to the call."""
-    tools = offer(d, [lacking(d)], others(d))
+    tools = tools or offer(d, [lacking(d)], others(d))
     tool, needed = tools[0], [param for param in tools[0].params if param.required]
     values = draw_values(d, tool, 0.15)
     text = d.choice(tool.family.missing)

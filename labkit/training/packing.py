@@ -1,0 +1,176 @@
+"""Pack lessons into rows of one width, so that shared tools are read once and nothing is padded for long.
+
+A lesson is a stem, the tokens its examples have in common, and a branch for each example. A token sees the stem
+of its own lesson and what stands before it in its own branch; places are numbered as if each example stood alone.
+So a row gives the gradients of separate examples for a fraction of the work.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labkit.training.data import Example
+from labkit.training.encoding import Encoder
+
+POOL = 192
+WIDTHS = (768, 1536)
+Encoded = tuple[list[int], list[bool]]
+
+
+@dataclass
+class Row:
+    """Hold the tokens of a row: ids, whether the model is to write them, places, lessons and branches."""
+
+    ids: list[int] = field(default_factory=list)
+    own: list[bool] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    lessons: list[int] = field(default_factory=list)
+    branches: list[int] = field(default_factory=list)
+
+    def add(self, encoded: Encoded, start: int, stop: int, lesson: int, branch: int) -> None:
+        """Append a part of an encoded example."""
+        count = stop - start
+        self.ids += encoded[0][start:stop]
+        self.own += encoded[1][start:stop]
+        self.places += range(start, stop)
+        self.lessons += [lesson] * count
+        self.branches += [branch] * count
+
+    def extend(self, other: Row) -> None:
+        """Append another row, whose lessons are then others than this one's."""
+        shift = self.lessons[-1] if self.lessons else 0
+        self.ids += other.ids
+        self.own += other.own
+        self.places += other.places
+        self.lessons += [lesson + shift for lesson in other.lessons]
+        self.branches += other.branches
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Hold ids and places (B, T), the mask (B, 1, T, T), and what is scored.
+
+    That is: flat positions (N,), next tokens (N,) and weights (N,) of the loss.
+    """
+
+    ids: Tensor
+    places: Tensor
+    mask: Tensor
+    positions: Tensor
+    targets: Tensor
+    weights: Tensor
+    tokens: int
+    examples: int
+
+
+def stem_of(encoded: list[Encoded]) -> int:
+    """Return how many tokens all examples share before any of the model's own."""
+    if len(encoded) == 1:
+        return 0
+    shortest = min(own.index(True) if True in own else len(own) for _, own in encoded)
+    first = encoded[0][0]
+    return next(
+        (at for at in range(shortest) if any(ids[at] != first[at] for ids, _ in encoded[1:])), shortest
+    )
+
+
+def planted(encoded: list[Encoded], width: int) -> Row:
+    """Lay out one lesson: its stem, then as many branches as fit into `width`."""
+    row, stem = Row(), stem_of(encoded)
+    row.add(encoded[0], 0, stem, 1, 0)
+    for branch, each in enumerate(encoded, 1):
+        if len(row.ids) + len(each[0]) - stem <= width:
+            row.add(each, stem, len(each[0]), 1, branch)
+    return row
+
+
+def rows_of(pool: list[Row], width: int) -> list[Row]:
+    """Fill rows with lessons, the longest first, each into the fullest row that has room."""
+    rows: list[Row] = []
+    for lesson in sorted(pool, key=lambda row: -len(row.ids)):
+        room = [row for row in rows if len(row.ids) + len(lesson.ids) <= width]
+        if not room:
+            rows.append(Row())
+        max(room, key=lambda row: len(row.ids), default=rows[-1]).extend(lesson)
+    return rows
+
+
+def batches(
+    stream: Iterator[list[Example]],
+    encoder: Encoder,
+    rng: random.Random,
+    *,
+    tokens: int,
+    prompt_weight: float,
+    prompt_sample: float,
+) -> Iterator[Batch]:
+    """Yield batches of about `tokens` tokens, all rows of a batch of one width."""
+    waiting: dict[int, list[Row]] = {width: [] for width in WIDTHS}
+    while True:
+        pools: dict[int, list[Row]] = {width: [] for width in WIDTHS}
+        for lesson in itertools.islice(stream, POOL):
+            encoded = [encoder.encode(example) for example in lesson]
+            encoded = [each for each in encoded if len(each[0]) <= WIDTHS[-1]]
+            if encoded:
+                wide = max(len(ids) for ids, _ in encoded) > WIDTHS[0]
+                width = WIDTHS[wide]
+                pools[width].append(planted(encoded, width))
+        for width, pool in pools.items():
+            rows, count = waiting[width] + rows_of(pool, width), max(1, tokens // width)
+            rng.shuffle(rows)
+            while len(rows) >= count:
+                yield collate(rows[:count], width, rng, prompt_weight, prompt_sample)
+                del rows[:count]
+            waiting[width] = rows
+
+
+def collate(rows: list[Row], width: int, rng: random.Random, prompt_weight: float, sample: float) -> Batch:
+    """Pad rows on the right and pick what is scored: all of the model's own tokens, a sample of the others."""
+    shape = (len(rows), width)
+    ids, places, lessons, branches = (np.zeros(shape, dtype=np.int64) for _ in range(4))
+    scored: list[tuple[int, int, float]] = []
+    for at, row in enumerate(rows):
+        used = len(row.ids)
+        for grid, values in (
+            (ids, row.ids),
+            (places, row.places),
+            (lessons, row.lessons),
+            (branches, row.branches),
+        ):
+            grid[at, :used] = values
+        for i in range(used - 1):
+            if row.places[i + 1] != row.places[i] + 1 or row.branches[i + 1] != row.branches[i]:
+                continue
+            if row.own[i + 1] or rng.random() < sample:
+                weight = 1.0 if row.own[i + 1] else prompt_weight / sample
+                scored.append((at * width + i, row.ids[i + 1], weight))
+    scored += [(0, 0, 0.0)] * (-len(scored) % 256)
+    positions, targets, weights = (torch.tensor(column) for column in zip(*scored, strict=True))
+    return Batch(
+        torch.from_numpy(ids),
+        torch.from_numpy(places),
+        mask(torch.from_numpy(lessons), torch.from_numpy(branches)),
+        positions,
+        targets,
+        weights,
+        sum(len(row.ids) for row in rows),
+        sum(
+            len({place for place in zip(row.lessons, row.branches, strict=True) if place[1]}) for row in rows
+        ),
+    )
+
+
+def mask(lessons: Tensor, branches: Tensor) -> Tensor:
+    """Return what to add to attention scores (B, 1, T, T): 0 where a token may look, much less where not."""
+    width = lessons.shape[1]
+    same = lessons[:, :, None] == lessons[:, None, :]
+    seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
+    allowed = (same & seen).logical_and_(torch.ones(width, width, dtype=torch.bool).tril())
+    return torch.zeros(allowed.shape, dtype=torch.bfloat16).masked_fill_(~allowed, -1e9).unsqueeze(1)
