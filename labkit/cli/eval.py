@@ -1,4 +1,4 @@
-"""`labkit eval`: how often a model's answer is exactly right."""
+"""`labkit eval`: how often a model's answer is exactly right, or (`--perplexity`) how well it guesses a text."""
 
 from __future__ import annotations
 
@@ -26,12 +26,32 @@ def evaluate(
     constrained: Annotated[bool, typer.Option("--constrained", help="Keep calls well-formed.")] = False,
     data: Annotated[Path | None, typer.Option(help="A .jsonl file or a folder of them.")] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write every answer as JSON lines.")
+        Path | None, typer.Option("--json", help="Write every answer, or record, as JSON lines.")
     ] = None,
     failures: Annotated[int, typer.Option(min=0, help="Show so many wrong answers.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine.")] = None,
+    perplexity: Annotated[bool, typer.Option("--perplexity", help="Measure guesses of a text.")] = False,
+    text: Annotated[Path | None, typer.Option(help="The text; nano's conversations by default.")] = None,
+    base: Annotated[str | None, typer.Option(help="A level, as F16: add the divergence from it.")] = None,
+    window: Annotated[int, typer.Option(min=16, help="Tokens read at a time; half are scored.")] = 512,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Control tokens in the text are plain text.")
+    ] = False,
 ) -> None:
-    """Score a model on the agent cases: exact tool calls and answers, with 95 % Wilson intervals."""
+    """Score a model on the agent cases: exact tool calls and answers, with 95 % Wilson intervals.
+
+    With --perplexity, measure how well it guesses a text instead, as llama-perplexity does.
+    """
+    if perplexity:
+        from labkit.cli.quality import measure
+
+        agent = {"split": split, "skill": skill, "limit": limit, "data": data, "failures": failures}
+        _refuse("--perplexity takes no", **agent, constrained=constrained)
+        chosen = text or data_folder("texts") / "agent_heldout.txt"
+        threaded = {"threads": threads} if threads else {}
+        measure(model, engine, _names(variant) or [None], base, chosen, window, plain, json_file, threaded)
+        return
+    _refuse("without --perplexity there is no", text=text, base=base, plain=plain)
     from tqdm import tqdm
 
     from labkit.engines.registry import load
@@ -55,18 +75,26 @@ def evaluate(
     print(compare(runs))
 
 
-def data_folder() -> Path:
-    """Return `datasets/agent_eval` here or in the clone; raise `LabkitError` where there is none."""
+def _refuse(why: str, **given: object) -> None:
+    from labkit.errors import OptionInvalid
+
+    for name, value in given.items():
+        if value:
+            raise OptionInvalid(f"{why} --{name}", fix=f"leave out --{name}")
+
+
+def data_folder(name: str = "agent_eval") -> Path:
+    """Return `datasets/NAME` here or in the clone; raise `LabkitError` where there is none."""
     import labkit
     from labkit.errors import LabkitError
 
     roots = [Path.cwd(), Path(labkit.__file__).resolve().parents[1]]
-    for folder in (root / "datasets" / "agent_eval" for root in roots):
+    for folder in (root / "datasets" / name for root in roots):
         if folder.is_dir():
             return folder
     raise LabkitError(
-        f"there is no datasets/agent_eval in {' or '.join(map(str, roots))}",
-        fix="run this in a clone of the repository, or give --data FOLDER",
+        f"there is no datasets/{name} in {' or '.join(map(str, roots))}",
+        fix="run this in a clone of the repository, or give --data FOLDER or --text FILE",
     )
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import labkit
+from labkit.cli.bench import bench, compare
 from labkit.cli.chat import chat
 from labkit.cli.eval import evaluate
 from labkit.cli.group import Group
+from labkit.cli.load import load, sweep
 from labkit.cli.models import models
 from labkit.errors import NotebookFailed
 
@@ -120,6 +122,10 @@ def engines() -> None:
 app.add_typer(models, name="models", rich_help_panel="Models")
 app.command(rich_help_panel="Models")(chat)
 app.command("eval", rich_help_panel="Models")(evaluate)
+app.command(rich_help_panel="Models")(bench)
+app.command(rich_help_panel="Models")(compare)
+app.command(rich_help_panel="Models")(load)
+app.command(rich_help_panel="Models")(sweep)
 
 
 @app.command(rich_help_panel="For authors")

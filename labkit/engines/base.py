@@ -13,8 +13,9 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from labkit.engines.messages import check_messages
 from labkit.engines.toolcalls import ToolCallReader
@@ -33,6 +34,10 @@ from labkit.types import (
     Usage,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 BUSY_TIMEOUT_S = 300.0
 
 AnyTool = Tool | Callable[..., Any]
@@ -44,21 +49,33 @@ class Engine(ABC):
 
     Flags say what the engine can do; a method that needs a flag exists only where the flag is set.
     An engine with `raw_tool_calls` yields tool calls as text (`<tool_call>…`), and `Model` reads them;
-    any other engine puts them into `Chunk.tool_calls` itself.
+    any other engine puts them into `Chunk.tool_calls` itself. An engine with `raw_speed` runs in this
+    process, takes the option `threads`, and times the network alone.
+    `file` is the model file an engine runs, None where it has none of its own. `device`
+    says where it runs and why, where the engine had a choice.
     """
 
     name: ClassVar[str]
     tools: ClassVar[bool] = True
     score: ClassVar[bool] = False
+    logits: ClassVar[bool] = False
     embed: ClassVar[bool] = False
     concurrent: ClassVar[bool] = False
     constrained: ClassVar[bool] = False
     raw_tool_calls: ClassVar[bool] = True
+    raw_speed: ClassVar[bool] = False
+    file: Path | None = None
+    device: str = ""
 
     @classmethod
     @abstractmethod
     def available(cls) -> Availability:
         """Say whether this engine is installed, without importing the vendor's library."""
+
+    @classmethod
+    def default_variant(cls, card: ModelCard) -> str:
+        """Name the level to load where none is asked for."""
+        return card.default_variant
 
     @classmethod
     @abstractmethod
@@ -79,6 +96,27 @@ class Engine(ABC):
         """Return each token's log-probability; engines with the flag `score` have this method."""
         raise OptionInvalid(f"{self.name} cannot score text", fix="load(…, engine='llamacpp')")
 
+    def tokenize(self, text: str, special: bool = True) -> list[int]:
+        """Return the token ids of `text`; control tokens in it stay plain text without `special`.
+
+        Engines with the flag `logits` have this method and the next.
+        """
+        raise OptionInvalid(f"{self.name} shows no scores", fix="load(…, engine='llamacpp')")
+
+    def window_logits(self, ids: Sequence[int], first: int) -> NDArray[np.float32]:
+        """Read `ids` afresh; return raw scores of every token after ids[first], ids[first + 1], …: (N, V).
+
+        A vocabulary that begins texts with BOS has it in place of ids[0], as in llama-perplexity.
+        """
+        raise OptionInvalid(f"{self.name} shows no scores", fix="load(…, engine='llamacpp')")
+
+    def time_raw(self, prompt: int, generate: int) -> tuple[float, float]:
+        """Return seconds to read `prompt` random tokens, and to write `generate` from an empty cache.
+
+        Without tokenization and sampling, as llama-bench does; engines with the flag `raw_speed` have this method.
+        """
+        raise OptionInvalid(f"{self.name} cannot time raw speed", fix="load(…, engine='llamacpp')")
+
 
 class Model:
     """Chat with a loaded model: `chat`, `stream`, `score`, `close`. Made by `labkit.load()`.
@@ -88,14 +126,16 @@ class Model:
     """
 
     def __init__(self, engine: Engine, card: ModelCard, variant: str, why: str = "") -> None:
-        self.engine, self.card, self.variant, self.why = engine, card, variant, why
+        self.engine, self.card, self.variant = engine, card, variant
+        self.why = "; ".join(filter(None, (why, engine.device)))
         self._turn = threading.Lock()
         self._open: dict[int, weakref.ref[Stream]] = {}
         self._closed = False
 
     def __repr__(self) -> str:
         state = " (closed)" if self._closed else ""
-        return f"<{self.card.alias} {self.variant} on {self.engine.name}{state}>"
+        device = f", {self.engine.device}" if self.engine.device else ""
+        return f"<{self.card.alias} {self.variant} on {self.engine.name}{device}{state}>"
 
     def __enter__(self) -> Self:
         return self
@@ -163,6 +203,20 @@ class Model:
         self._take_turn()
         try:
             return self.engine.score_text(text)
+        finally:
+            self._turn.release()
+
+    def tokenize(self, text: str, special: bool = True) -> list[int]:
+        """Return the token ids of `text`; control tokens in it stay plain text without `special`."""
+        self._check_open()
+        return self.engine.tokenize(text, special)
+
+    def window_logits(self, ids: Sequence[int], first: int) -> NDArray[np.float32]:
+        """Return the scores (N, V) of every token that may follow ids[first], ids[first + 1], … ids[-1]."""
+        self._check_open()
+        self._take_turn()
+        try:
+            return self.engine.window_logits(ids, first)
         finally:
             self._turn.release()
 

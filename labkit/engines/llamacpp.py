@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from labkit.engines.base import Engine
 from labkit.engines.llamacpp_files import gguf_file, prompt_template, try_file
 from labkit.engines.llamacpp_native import Context, LoadOptions
@@ -38,7 +41,7 @@ class LlamaCpp(Engine):
     """Run a GGUF file in this process."""
 
     name = "llamacpp"
-    tools = score = constrained = True
+    tools = score = logits = constrained = raw_speed = True
 
     @classmethod
     def available(cls) -> Availability:
@@ -62,7 +65,7 @@ class LlamaCpp(Engine):
             raise
 
     def __init__(self, context: Context, template: ChatTemplate) -> None:
-        self.context, self.template = context, template
+        self.context, self.template, self.file = context, template, context.path
         template.tokens = {"bos_token": context.bos, "eos_token": context.eos}
         template.control_tokens = context.control_tokens(template.source)
 
@@ -112,14 +115,32 @@ class LlamaCpp(Engine):
     def score_text(self, text: str) -> list[TokenScore]:
         """Return each token of `text` with ln p(token | tokens before it)."""
         ids = self.context.tokenize(text)
+        self._check_room(ids)
+        values = self.context.logprobs(ids)
+        pieces = [self.context.piece(i, special=True).decode("utf-8", "replace") for i in ids]
+        return [TokenScore(i, p, float(v)) for i, p, v in zip(ids, pieces, values, strict=True)]
+
+    def tokenize(self, text: str, special: bool = True) -> list[int]:
+        """Return token ids; control tokens in `text` stay plain text without `special`."""
+        return self.context.tokenize(text, special)
+
+    def window_logits(self, ids: Sequence[int], first: int) -> NDArray[np.float32]:
+        """Return the scores of what may follow ids[first], …, ids[-1], shape (len(ids) - first, V)."""
+        self._check_room(ids)
+        rows = [raw.copy() for _, raw in self.context.scores(self.context.with_bos(ids), first)]
+        return np.concatenate(rows)
+
+    def time_raw(self, prompt: int, generate: int) -> tuple[float, float]:
+        """Return seconds to read `prompt` random tokens, and to write `generate`; the cache is empty after."""
+        self._check_room(range(max(prompt, generate)))
+        return self.context.time_reading(prompt), self.context.time_writing(generate)
+
+    def _check_room(self, ids: Sequence[int]) -> None:
         if len(ids) > self.context.size:
             raise ContextOverflow(
                 f"the text has {len(ids)} tokens, the context {self.context.size}",
                 fix=f"load(…, context={2 ** len(ids).bit_length()})",
             )
-        values = self.context.logprobs(ids)
-        pieces = [self.context.piece(i, special=True).decode("utf-8", "replace") for i in ids]
-        return [TokenScore(i, p, float(v)) for i, p, v in zip(ids, pieces, values, strict=True)]
 
     def close(self) -> None:
         """Free model, context and the template's worker."""

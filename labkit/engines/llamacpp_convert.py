@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.engines.llamacpp_native import library
-from labkit.errors import EngineFailed, ModelNotFound
+from labkit.errors import EngineFailed, EngineUnavailable, ModelNotFound
 
 LEVELS = {
     "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K_S": 11, "Q3_K_M": 12,
@@ -119,10 +120,17 @@ def gguf_weight(key: str, weight: NDArray[Any], config: dict[str, Any]) -> NDArr
 
 
 def quantize(source: Path, out: Path, quant: str, threads: int) -> None:
-    """Write `source` again at another level.
+    """Write `source` again at another level; without llama-cpp-python there are F16 and Q8_0.
 
     Raises `EngineFailed` with llama.cpp's reason, and `OSError` where the file cannot be written.
     """
+    if not can_quantize():
+        if level_of(quant) != LEVELS["Q8_0"]:
+            raise EngineUnavailable(
+                f"to make {quant} takes llama-cpp-python",
+                fix="variant='Q8_0' or 'F16', or pip install 'labkit[llamacpp]'",
+            )
+        return write_q8_0(source, out)
     lib, log = library()
     params = lib.llama_model_quantize_default_params()
     params.ftype = level_of(quant)
@@ -133,3 +141,31 @@ def quantize(source: Path, out: Path, quant: str, threads: int) -> None:
         raise OSError(errno.ENOSPC, "llama.cpp could not write all of it")
     if code:
         raise EngineFailed(f"llama.cpp could not quantize to {quant} (code {code}): {log.last()}")
+
+
+def can_quantize() -> bool:
+    """Return whether llama.cpp's own quantizer is here: only llama-cpp-python brings it."""
+    return find_spec("llama_cpp") is not None
+
+
+def write_q8_0(source: Path, out: Path) -> None:
+    """Write `source` again with every matrix as Q8_0, as llama.cpp does at this level, with numpy alone."""
+    from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, quants
+
+    reader, kind = GGUFReader(source), GGMLQuantizationType.Q8_0
+    with closing(GGUFWriter(out, str(reader.fields["general.architecture"].contents()))) as writer:
+        for key, field in reader.fields.items():
+            if key == "general.file_type":
+                writer.add_file_type(LEVELS["Q8_0"])
+            elif not key.startswith("GGUF.") and key != "general.architecture":
+                inner = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
+                writer.add_key_value(key, field.contents(), field.types[0], inner)
+        writer.add_quantization_version(2)
+        for tensor in reader.tensors:
+            if tensor.data.ndim > 1:
+                writer.add_tensor(tensor.name, quants.quantize(tensor.data, kind), raw_dtype=kind)
+            else:
+                writer.add_tensor(tensor.name, tensor.data)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()

@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from labkit.engines.llamacpp_convert import convert, level_of, quantize
+from labkit.engines.llamacpp_random import write_random
 from labkit.errors import ModelNotFound, TemplateRejected
 from labkit.models import store
 from labkit.models.card import ModelCard, Ref
@@ -64,6 +65,7 @@ def derived(card: ModelCard, ref: Ref, quant: str) -> Path:
     level_of(quant)
     source = shipped_folder(ref)
     origin = f"labkit/models/{ref.package} {weights_hash(source)[:12]}"
+    make, maker = (write_random, "drawn") if ref.random else (convert, "converted")
     half, path = store.file_of(card.alias, "F16"), store.file_of(card.alias, quant)
     if made_from(path, origin):
         return path
@@ -71,8 +73,8 @@ def derived(card: ModelCard, ref: Ref, quant: str) -> Path:
     with store.lock(half):
         if not made_from(half, origin):
             with store.atomic_file(half) as part:
-                convert(source, shipped_template(ref), part, card.title)
-            store.seal(half, origin, "converted by labkit")
+                make(source, shipped_template(ref), part, card.title)
+            store.seal(half, origin, f"{maker} by labkit")
         if not made_from(path, origin):
             with store.atomic_file(path) as part:
                 quantize(half, part, quant, free_cores())

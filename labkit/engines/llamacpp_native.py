@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ class Context:
 
     def __init__(self, path: Path, options: LoadOptions) -> None:
         self.lib, log = library()
-        self.options = options
+        self.path, self.options = path, options
         self.threads = options.threads or free_cores()
         self.model = self.ctx = None
         if options.numa:
@@ -138,6 +139,8 @@ class Context:
     def _model_params(self) -> Any:
         params = self.lib.llama_model_default_params()
         params.n_gpu_layers = self.options.gpu_layers
+        # Compiled by GCC, llama.cpp's AMX code may kill the process (its issue 20824, pull request 26954).
+        params.use_extra_bufts = not has_amx()
         if self.options.memory_lock and hasattr(params, "use_mlock"):  # as in 0.3.29, which conda-forge has
             params.use_mlock = True
         elif self.options.memory_lock:
@@ -175,13 +178,13 @@ class Context:
                     found.append(text)
         return tuple(found)
 
-    def tokenize(self, text: str) -> list[int]:
-        """Return token ids; control tokens in `text` become themselves, and BOS is added if it is missing."""
+    def tokenize(self, text: str, special: bool = True) -> list[int]:
+        """Return token ids; control tokens in `text` become themselves if `special`, a missing BOS is added."""
         data = text.encode("utf-8")
         bos = self.bos
         add = self.lib.llama_vocab_get_add_bos(self.vocab) and not (bos and text.startswith(bos))
         out = (ctypes.c_int32 * (len(data) + 2))()
-        count = self.lib.llama_tokenize(self.vocab, data, len(data), out, len(out), bool(add), True)
+        count = self.lib.llama_tokenize(self.vocab, data, len(data), out, len(out), bool(add), special)
         if count < 0:
             raise EngineFailed(f"llama.cpp could not tokenize {len(data)} bytes")
         return list(out[:count])
@@ -243,30 +246,74 @@ class Context:
         if code:
             raise EngineFailed(f"llama_decode returned {code}", fix="close() the model and load it again")
 
-    def logprobs(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Return ln p of every token after those before it, shape (len(ids),); the first is NaN."""
+    def with_bos(self, ids: Sequence[int]) -> list[int]:
+        """Put BOS in place of the first token, where the vocabulary begins texts with one."""
+        add = self.lib.llama_vocab_get_add_bos(self.vocab)
+        return [self.lib.llama_vocab_bos(self.vocab), *ids[1:]] if add else list(ids)
+
+    def scores(self, ids: Sequence[int], first: int = 0) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Read `ids` afresh; yield (position, scores from it on, (N, V)) from `first` on, a batch at a time.
+
+        The array shows llama.cpp's own memory: it is good until the next one.
+        """
         self._keep_prefix([])
-        result = np.full(len(ids), np.nan, dtype=np.float32)
         width = self.options.batch
         batch = self.lib.llama_batch_init(width, 0, 1)
         try:
             for at in range(0, len(ids), width):
                 part = ids[at : at + width]
-                self._fill(batch, part, at)
+                self._fill(batch, part, at, first)
                 self._decode(batch)
-                raw = np.ctypeslib.as_array(self.lib.llama_get_logits(self.ctx), (len(part), self.width))
-                targets = ids[at + 1 : at + 1 + len(part)]
-                result[at + 1 : at + 1 + len(targets)] = log_softmax_at(raw[: len(targets)], targets)
+                start = max(at, first)
+                if (count := at + len(part) - start) > 0:
+                    raw = self.lib.llama_get_logits(self.ctx)
+                    yield start, np.ctypeslib.as_array(raw, (count, self.width))
         finally:
             self.lib.llama_batch_free(batch)
             self._keep_prefix([])
+
+    def logprobs(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return ln p of every token after those before it, shape (len(ids),); the first is NaN."""
+        result = np.full(len(ids), np.nan, dtype=np.float32)
+        for at, raw in self.scores(ids):
+            targets = ids[at + 1 : at + 1 + len(raw)]
+            result[at + 1 : at + 1 + len(targets)] = log_softmax_at(raw[: len(targets)], targets)
         return result
 
-    def _fill(self, batch: Any, ids: Sequence[int], start: int) -> None:
+    def _fill(self, batch: Any, ids: Sequence[int], start: int, first: int) -> None:
         batch.n_tokens = len(ids)
         for i, token in enumerate(ids):
             batch.token[i], batch.pos[i] = token, start + i
-            batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, True
+            batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = 1, 0, start + i >= first
+
+    def time_reading(self, count: int) -> float:
+        """Return the seconds of reading `count` random tokens in whole batches (pp of llama-bench)."""
+        tokens, width = (ctypes.c_int32 * count)(*self._random(count)), self.options.batch
+        self._keep_prefix([])
+        began = time.perf_counter()
+        for at in range(0, count, width):
+            part = (ctypes.c_int32 * min(width, count - at)).from_buffer(tokens, 4 * at)
+            self._decode(self.lib.llama_batch_get_one(part, len(part)))
+        return self._finish(began)
+
+    def time_writing(self, count: int) -> float:
+        """Return the seconds of reading `count` random tokens one by one (tg of llama-bench)."""
+        tokens = self._random(count)
+        self._keep_prefix([])
+        began = time.perf_counter()
+        for token in tokens:
+            self._one[0] = token
+            self._decode(self._batch_one)
+        return self._finish(began)
+
+    def _random(self, count: int) -> list[int]:
+        return [int(token) for token in np.random.default_rng(count).integers(self.width, size=count)]
+
+    def _finish(self, began: float) -> float:
+        self.lib.llama_synchronize(self.ctx)  # a GPU may still be at work
+        seconds = time.perf_counter() - began
+        self.lib.llama_memory_clear(self.memory, True)
+        return seconds
 
     def free(self) -> None:
         """Give the memory back. Calling it twice is harmless."""
@@ -275,6 +322,13 @@ class Context:
             self.lib.llama_free(ctx)
         if model:
             self.lib.llama_model_free(model)
+
+
+@cache
+def has_amx() -> bool:
+    """Return whether this processor has Intel's matrix extension (AMX) and would use it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and " amx_int8" in cpuinfo.read_text("utf-8", "replace")
 
 
 def log_softmax_at(logits: NDArray[np.float32], targets: Sequence[int]) -> NDArray[np.float32]:

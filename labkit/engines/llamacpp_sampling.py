@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from labkit.engines.llamacpp_native import Context
+from labkit.engines.toolschema import call_schema
 from labkit.errors import OptionInvalid
 from labkit.types import GenerationOptions, Tool
 
@@ -76,19 +77,6 @@ def schema_grammar(schema: Mapping[str, Any]) -> str:
 
 def tools_grammar(tools: Sequence[Tool]) -> str:
     """Allow exactly one or more calls of the offered tools, in Hermes form, with arguments as their schemas say."""
-    calls = []
-    for tool in tools:
-        function = tool["function"]
-        calls.append(
-            {
-                "type": "object",
-                "properties": {
-                    "name": {"const": function["name"]},
-                    "arguments": function.get("parameters") or {"type": "object", "properties": {}},
-                },
-                "required": ["name", "arguments"],
-            }
-        )
-    grammar = schema_grammar({"oneOf": calls} if len(calls) > 1 else calls[0])
+    grammar = schema_grammar(call_schema(tools))
     body = re.sub(r"\broot\b(?=\s*::=)", "one-call", grammar, count=1)
     return f'root ::= tagged ("\\n" tagged)*\ntagged ::= "<tool_call>\\n" one-call "\\n</tool_call>"\n{body}'

@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import labkit
 from labkit.engines.base import Model
 from labkit.errors import LabkitError, OptionInvalid
 from labkit.metrics.cases import Case, choose, read_cases
 from labkit.metrics.intervals import wilson
 from labkit.metrics.matching import matches, why
-from labkit.models.hardware import machine
+from labkit.metrics.records import about
 from labkit.types import GenerationOptions, Tool
 
 __all__ = ["Case", "Result", "Scores", "Share", "choose", "compare", "matches", "read_cases", "score", "why"]
@@ -128,13 +127,7 @@ def score(
 
 def _about(model: Model, cases: Sequence[Case], settings: dict[str, Any], seconds: float) -> dict[str, Any]:
     return {
-        "model": model.card.alias,
-        "variant": model.variant,
-        "engine": model.engine.name,
-        "engine_version": model.engine.available().version,
-        "labkit": labkit.__version__,
-        "settings": settings,
-        "machine": asdict(machine()),
+        **about(model, **settings),
         "cases_sha256": hashlib.sha256(json.dumps([asdict(c) for c in cases]).encode()).hexdigest(),
         "seconds": seconds,
     }

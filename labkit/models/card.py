@@ -26,14 +26,16 @@ class Ref:
     """Say where one engine finds the model.
 
     `repo` is a Hugging Face repository, an Ollama tag or a Foundry alias; `file` may hold `{quant}`.
-    `package` names data shipped inside labkit instead ("nano" → labkit/models/nano). A `file` with neither is
-    a file on this machine.
+    `package` names data shipped inside labkit instead ("nano" → labkit/models/nano); `random` takes only its
+    vocabulary and template, and the weights are drawn at random here. A `file` with neither is a file on this
+    machine.
     """
 
     repo: str = ""
     file: str = ""
     revision: str = "main"
     package: str = ""
+    random: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class ModelCard:
     @property
     def shipped(self) -> bool:
         """Return whether the weights come with labkit."""
-        return any(ref.package for ref in self.refs.values())
+        return any(ref.package and not ref.random for ref in self.refs.values())
 
     def variant(self, quant: str | None = None) -> Variant:
         """Find a variant by its GGUF name, in any case; raise `ModelNotFound` with the names that exist."""

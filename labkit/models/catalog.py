@@ -30,12 +30,13 @@ def catalog() -> dict[str, ModelCard]:
     return _shipped() | _parse(text, str(own))
 
 
-def find(name: str) -> ModelCard:
+def find(name: str, served: bool = False) -> ModelCard:
     """Find a model by alias, in any case, or make a card for the path of a .gguf file.
 
+    A model that is `served` somewhere may be known to its server alone: its card holds the name and no more.
     Raises `ModelNotFound` with the closest names, and whatever `inspect` raises for a file.
     """
-    if name.lower().endswith(".gguf"):
+    if name.lower().endswith(".gguf") and not served:
         return card_of(Path(name).expanduser())
     cards = catalog()
     lower = {alias.lower(): alias for alias in cards}
@@ -43,6 +44,9 @@ def find(name: str) -> ModelCard:
         return cards[name]
     if name.lower() in lower:
         return cards[lower[name.lower()]]
+    if served:
+        abilities = frozenset({"completion", "tools"})
+        return ModelCard(name, f"{name}, as its server calls it", 0.0, "unknown", 0, abilities)
     close = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.0)]
     raise ModelNotFound(
         f"there is no model {name[:80]!r}", fix=f"did you mean {', '.join(close)}? all names: labkit models"

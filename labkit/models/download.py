@@ -1,4 +1,4 @@
-"""Pulling a model's GGUF file from the Hugging Face hub.
+"""Pulling a model's GGUF file from the Hugging Face hub, or the folder of another engine.
 
 Bytes gather in a `.partial` folder, and the next pull goes on from there; only a file that is complete, has
 the right sha256 and is a sound GGUF file moves to its place. (`hf_hub_download` starts again after an
@@ -7,6 +7,7 @@ interruption, so this uses the hub library's smaller parts.)
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from labkit.errors import DownloadFailed, LabkitError, ModelNotFound
 from labkit.models.card import ModelCard, Ref
 from labkit.models.gguf import inspect
 from labkit.models.store import (
+    atomic_file,
     file_of,
     hash_file,
     lock,
@@ -33,6 +35,7 @@ Progress = Callable[[int, int], None]
 METADATA_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 15.0
 ATTEMPTS = 3
+FILES = ".files.json"
 OFFLINE_WORDS = ("1", "on", "yes", "true")
 
 
@@ -53,6 +56,8 @@ def pull(card: ModelCard, variant: str | None = None, progress: Progress | None 
     `pull` then goes on where this one stopped.
     """
     ref = card.refs.get("llamacpp", Ref())
+    if ref.random:
+        raise ModelNotFound(f"{card.alias} is made, not pulled", fix=f"labkit models quantize {card.alias}")
     if ref.package:
         return Path(str(files("labkit.models"))) / ref.package
     if ref.file and not ref.repo:
@@ -73,12 +78,65 @@ def pull(card: ModelCard, variant: str | None = None, progress: Progress | None 
     return target
 
 
+def pull_folder(card: ModelCard, engine: str, progress: Progress | None = None) -> Path:
+    """Download what an engine runs as a folder (the ref's `file`, or its whole repository); return its path.
+
+    FILES in it is written last: a folder without it was never finished. Raises as `pull` does.
+    """
+    ref = card.refs.get(engine, Ref())
+    if not ref.repo:
+        raise ModelNotFound(f"{card.alias} has no files for {engine} to pull", fix="labkit models")
+    folder = path_of(card.alias, engine)
+    listing = folder / FILES
+    with _sentences(f"{card.alias} --engine {engine}", f"{ref.repo}/{ref.file}"), lock(folder):
+        if not listing.is_file():
+            names = _names(ref)
+            for name in names:
+                target = path_of(card.alias, engine, *Path(name).relative_to(ref.file).parts)
+                if not verified(target):
+                    remote = _look_up(ref, name)
+                    part = _partial(card.alias, f"{engine}-{target.name.replace('.', '_')}", remote.etag)
+                    _fetch(remote, part, progress or _bar(target.name))
+                    origin = f"{ref.repo}/{name}@{ref.revision}"
+                    _accept(part, target, remote.sha256, origin, gguf=False)
+            with atomic_file(listing) as temp:
+                temp.write_text(json.dumps(names, indent=1) + "\n", "utf-8")
+    return folder
+
+
+def pulled_folder(card: ModelCard, engine: str) -> Path:
+    """Return a folder that `pull_folder` has finished; raise `ModelNotFound` with the command that gets it."""
+    folder = path_of(card.alias, engine)
+    if not (folder / FILES).is_file():
+        command = f"labkit models pull {card.alias} --engine {engine}"
+        raise ModelNotFound(f"{card.alias} for {engine} is not on this machine", fix=command)
+    return folder
+
+
+def _names(ref: Ref) -> list[str]:
+    """List the files of a ref's folder on the hub, without those whose name begins with a dot."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    _refuse_offline(ref.repo)
+    tree = HfApi(endpoint=_endpoint()).list_repo_tree(
+        ref.repo, ref.file or None, recursive=True, revision=ref.revision
+    )
+    return [
+        e.path for e in tree if isinstance(e, RepoFile) and e.size and not Path(e.path).name.startswith(".")
+    ]
+
+
+def _refuse_offline(what: str) -> None:
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in OFFLINE_WORDS:
+        raise DownloadFailed(f"cannot pull {what}: HF_HUB_OFFLINE is set", fix="unset HF_HUB_OFFLINE")
+
+
 def _look_up(ref: Ref, name: str) -> Remote:
     """Ask the hub for a file's address, size and hash, without fetching it."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in OFFLINE_WORDS:
-        raise DownloadFailed(f"cannot pull {name}: HF_HUB_OFFLINE is set", fix="unset HF_HUB_OFFLINE")
+    _refuse_offline(name)
     url = hf_hub_url(ref.repo, name, revision=ref.revision, endpoint=_endpoint())
     found = get_hf_file_metadata(url, timeout=METADATA_TIMEOUT_S, endpoint=_endpoint())
     if not found.etag or not found.size or not found.commit_hash:
@@ -142,16 +200,18 @@ def _stream(remote: Remote, part: Path, progress: Progress) -> None:
                 progress(have, remote.size)
 
 
-def _accept(part: Path, target: Path, sha256: str, origin: str) -> None:
+def _accept(part: Path, target: Path, sha256: str, origin: str, gguf: bool = True) -> None:
     """Move a complete file to its place, or drop it when it is not what was promised."""
     try:
         if sha256 and (seen := hash_file(part)) != sha256:
             raise DownloadFailed(f"{origin} has the sha256 {seen[:12]}…, not {sha256[:12]}…", fix="try again")
-        inspect(part)
+        if gguf:
+            inspect(part)
     except LabkitError:
         part.unlink(missing_ok=True)
         raise
     with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, target)
@@ -173,7 +233,7 @@ def _sentences(alias: str, what: str) -> Iterator[None]:
     except errors.OfflineModeIsEnabled as error:
         raise DownloadFailed(f"cannot pull {what}: offline mode is on", fix="unset HF_HUB_OFFLINE") from error
     except errors.GatedRepoError as error:
-        fix = f"accept the licence at https://huggingface.co/{what.rsplit('/', 1)[0]}, then: hf auth login"
+        fix = f"accept the licence at https://huggingface.co/{'/'.join(what.split('/')[:2])}, then: hf auth login"
         raise DownloadFailed(f"{what} is only for people who accepted its licence", fix=fix) from error
     except (
         errors.RepositoryNotFoundError,

@@ -113,6 +113,16 @@ def memory(root: Path = Path("/")) -> tuple[int, int]:
     return total, available
 
 
+def last_level_cache(root: Path = Path("/")) -> int | None:
+    """Return the bytes of the largest cache core 0 has a part in; None where the system does not tell (Windows)."""
+    if sys.platform == "darwin":
+        told = [_output("sysctl", "-n", f"hw.{key}") for key in ("l3cachesize", "perflevel0.l2cachesize")]
+        return max((int(text) for text in told if text.isdigit()), default=None)
+    files = (root / "sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    sizes = [_text(file).strip().removesuffix("K") for file in files]
+    return max((int(size) * 1024 for size in sizes if size.isdigit()), default=None)
+
+
 @cache
 def cpu_name() -> str:
     """Return what the processor calls itself."""
