@@ -99,13 +99,21 @@ def _plain(card: ModelCard) -> dict[str, Any]:
 
 
 @models.command()
-def pull(name: Name, variant: OneVariant = None) -> None:
+def pull(
+    name: Name,
+    variant: OneVariant = None,
+    engine: Annotated[
+        str, typer.Option("--engine", help="For which engine: llamacpp, onnx or mlx.")
+    ] = "llamacpp",
+) -> None:
     """Download a model; one that was interrupted goes on where it stopped."""
     from labkit.models.catalog import find
     from labkit.models.download import pull as download
+    from labkit.models.download import pull_folder
 
     card = find(name)
-    path = download(card, variant)
+    ready_made = engine == "llamacpp" or card.shipped
+    path = download(card, variant) if ready_made else pull_folder(card, engine)
     print(f"{card.alias} comes with labkit: {path}" if card.shipped else path)
 
 

@@ -18,7 +18,7 @@ from labkit.models import store
 from labkit.models.hardware import machine
 from labkit.types import Availability
 
-WITHOUT_MODEL = ("echo",)
+WITHOUT_MODEL = ("echo", "openai")
 TRIAL = "Turn on the light in the kitchen."
 
 

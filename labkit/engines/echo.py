@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from labkit.engines.base import Engine
+from labkit.engines.stops import StopReader
 from labkit.errors import OptionInvalid
 from labkit.models.card import ModelCard
 from labkit.types import Availability, Chunk, FinishReason, GenerationOptions, Message, Tool, Usage
@@ -54,13 +55,18 @@ class Echo(Engine):
         """Yield the scripted text word by word."""
         asked = [m["content"] for m in messages if m["role"] == "user"] or [""]
         words = TOKEN.findall(self.script.pop(0) if self.script else asked[-1])
+        stops, written, stopped = StopReader(options.stop), 0, False
         for word in words[: options.max_tokens]:
             if self.delay:
                 time.sleep(self.delay)
-            yield Chunk(word, 1)
-        reason: FinishReason = "length" if len(words) > options.max_tokens else "stop"
+            written += 1
+            text, stopped = stops.feed(word)
+            yield Chunk(text, 1)
+            if stopped:
+                break
+        reason: FinishReason = "length" if len(words) > options.max_tokens and not stopped else "stop"
         read = sum(len(TOKEN.findall(m["content"])) for m in messages)
-        yield Chunk(finish_reason=reason, usage=Usage(read, min(len(words), options.max_tokens)))
+        yield Chunk("" if stopped else stops.held, finish_reason=reason, usage=Usage(read, written))
 
     def close(self) -> None:
         """Do nothing."""

@@ -71,11 +71,12 @@ def choose() -> tuple[str, str]:
 def load(name: str = "nano", engine: str = "auto", variant: str | None = None, **options: Any) -> Model:
     """Load a model by name and return it ready to chat.
 
-    `name` is an alias (`labkit models` lists them) or the path of a .gguf file; `engine` a name or "auto";
+    `name` is an alias (`labkit models` lists them), the path of a .gguf file, or, with the option `url`, what
+    that server calls a model; `engine` a name or "auto";
     `variant` a quantization level such as "Q4_K_M"; `options` are the engine's own, as in `threads=2`.
     Raises a `LabkitError` that says what to do: `ModelNotFound`, `EngineUnavailable`, `NotEnoughMemory`, …
     """
-    card = find(name)
+    card = find(name, served="url" in options)
     why = f"{engine} was asked for"
     if engine == "auto":
         engine, reason = choose()
@@ -85,7 +86,7 @@ def load(name: str = "nano", engine: str = "auto", variant: str | None = None, *
     state = kind.available()
     if not state.installed:
         raise EngineUnavailable(state.reason, fix=state.fix)
-    wanted = variant or card.default_variant
+    wanted = variant or kind.default_variant(card)
     # An engine may make levels that no card lists, so only the spelling is settled here.
     wanted = next((v.quant for v in card.variants if v.quant.lower() == wanted.lower()), wanted)
     return Model(kind.load(card, wanted, options), card, wanted, why)

@@ -64,6 +64,24 @@ def tool_schema(function: Callable[..., Any]) -> Tool:
     }
 
 
+def call_schema(tools: Sequence[Tool]) -> dict[str, Any]:
+    """Return the JSON schema of a call of one of the tools: {"name": …, "arguments": {…}}."""
+    calls = []
+    for tool in tools:
+        function = tool["function"]
+        calls.append(
+            {
+                "type": "object",
+                "properties": {
+                    "name": {"const": function["name"]},
+                    "arguments": function.get("parameters") or {"type": "object", "properties": {}},
+                },
+                "required": ["name", "arguments"],
+            }
+        )
+    return {"oneOf": calls} if len(calls) > 1 else calls[0]
+
+
 def argument_texts(docstring: str) -> dict[str, str]:
     """Read argument descriptions from a Google-style `Args:` block or from `:param x:` lines."""
     found: dict[str, str] = {}

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, PackageNotFoundError
 from pathlib import Path
 from statistics import median
 
@@ -18,7 +18,7 @@ import pytest
 
 from labkit.engines import doctor as doctor_module
 from labkit.engines import registry
-from labkit.engines.doctor import cache, doctor, tried
+from labkit.engines.doctor import availability, cache, doctor, tried
 from labkit.engines.ports import look, ports
 from labkit.engines.report import Cache, EngineState, Report
 from labkit.types import Availability
@@ -79,6 +79,25 @@ def test_ready_needs_an_engine_for_models_and_a_cache(report: Report) -> None:
         report, engines=engines(some=HERE), cache=Cache(Path("x"), 0, "read-only", "set LABKIT_HOME")
     )
     assert not shut.ok and ("read-only", "set LABKIT_HOME") in [(p.what, p.fix) for p in shut.problems]
+
+
+def test_an_absent_engine_is_listed_with_what_to_type(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("labkit.engines.llamaserver.version", absent)
+    found = availability("llamaserver")
+    assert not found.installed and "xllamacpp" in found.reason and "labkit[llamaserver]" in found.fix
+    without = replace(report, engines=(EngineState("llamaserver", found),))
+    assert not without.ok and found.fix in str(without)
+
+
+def test_an_engine_that_only_asks_servers_makes_no_machine_ready(report: Report) -> None:
+    openai = next(e for e in report.engines if e.name == "openai")
+    assert openai.found.installed and not openai.runs_models and "url=" in str(openai)
+    assert not replace(report, engines=(openai,)).ok
 
 
 def test_deep_tells_working_from_installed(report: Report) -> None:

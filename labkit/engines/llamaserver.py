@@ -1,0 +1,115 @@
+"""llama.cpp's own server in a process of its own: many requests at once (continuous batching), and no compiler.
+
+The package xllamacpp brings the server as a ready-built library; `llamaserver_main.py` runs it, and this module
+starts that and speaks to it as to any OpenAI-compatible server.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Self
+
+from labkit.engines.llamacpp_convert import can_quantize
+from labkit.engines.llamacpp_files import gguf_file
+from labkit.engines.openai import OpenAI
+from labkit.engines.openai_request import UrlOptions
+from labkit.engines.process import ServerProcess, ServerSettings, free_port
+from labkit.engines.settings import require_seconds, require_whole, settings_of
+from labkit.errors import EngineFailed, EngineTimeout, EngineUnavailable
+from labkit.models.card import ModelCard
+from labkit.models.hardware import free_cores
+from labkit.types import Availability, Chunk, GenerationOptions, Message, Tool
+
+DYING_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaServerOptions:
+    """Settle how the server runs. `context` is tokens for each of `slots` requests at a time; `batch` is tokens.
+
+    0 threads means the cores that are free; times are seconds.
+    """
+
+    context: int = 2048
+    slots: int = 4
+    threads: int = 0
+    batch: int = 512
+    timeout: float = 300.0
+    start_timeout: float = 120.0
+
+    def __post_init__(self) -> None:
+        limits = {"context": (16, 10**7), "slots": (1, 256), "threads": (0, 512), "batch": (1, 65_536)}
+        for name, (low, high) in limits.items():
+            require_whole(name, getattr(self, name), low, high)
+        for name in ("timeout", "start_timeout"):
+            require_seconds(name, getattr(self, name))
+
+
+class LlamaServer(OpenAI):
+    """Run a GGUF file in llama.cpp's server. `metrics_url` is where it tells Prometheus how it fares."""
+
+    name = "llamaserver"
+    longer = "load(…, context=…) with more tokens for each slot"
+    process: ServerProcess
+    metrics_url: str
+
+    @classmethod
+    def available(cls) -> Availability:
+        """Look for the package without importing it."""
+        try:
+            return Availability(True, version("xllamacpp"))
+        except PackageNotFoundError:
+            fix = "pip install 'labkit[llamaserver]'"
+            return Availability(False, reason="xllamacpp is not installed", fix=fix)
+
+    @classmethod
+    def default_variant(cls, card: ModelCard) -> str:
+        """Choose Q8_0 for a shipped model where nothing here can make the card's own choice."""
+        return "Q8_0" if card.shipped and not can_quantize() else card.default_variant
+
+    @classmethod
+    def load(cls, card: ModelCard, variant: str, options: Mapping[str, Any]) -> Self:
+        """Find or make the GGUF file, start the server, and wait until it answers."""
+        chosen = settings_of(LlamaServerOptions, cls.name, options)
+        path = gguf_file(card, variant, context=chosen.context * chosen.slots)
+        process, url = start(path, card.alias, chosen)
+        try:
+            engine = cls(UrlOptions(f"{url}/v1", key_env="", timeout=chosen.timeout), card.alias)
+            engine.process, engine.file, engine.metrics_url = process, path, f"{url}/metrics"
+            engine.look_up()
+        except BaseException:
+            process.stop()
+            raise
+        return engine
+
+    def stream(
+        self, messages: Sequence[Message], tools: Sequence[Tool], options: GenerationOptions
+    ) -> Iterator[Chunk]:
+        """Ask the server; if it has ended, tell how."""
+        try:
+            yield from super().stream(messages, tools, options)
+        except (EngineFailed, EngineTimeout, EngineUnavailable) as exc:
+            if self.process.ended(within=DYING_S):
+                raise self.process.failure() from exc
+            raise
+
+    def close(self) -> None:
+        """Close the connections and stop the server."""
+        super().close()
+        self.process.stop()
+
+
+def start(path: Path, alias: str, options: LlamaServerOptions) -> tuple[ServerProcess, str]:
+    """Start a server on a free port of this machine's loopback; return it with its URL."""
+    port = free_port()
+    told = asdict(options) | {"path": str(path), "alias": alias, "port": port}
+    told["threads"] = options.threads or free_cores()
+    command = (sys.executable, "-P", "-m", "labkit.engines.llamaserver_main", json.dumps(told))
+    url = f"http://127.0.0.1:{port}"
+    settings = ServerSettings("llamaserver", command, f"{url}/health", start_timeout=options.start_timeout)
+    return ServerProcess(settings), url
