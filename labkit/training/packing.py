@@ -122,13 +122,17 @@ def batches(
                 wide = max(len(ids) for ids, _ in encoded) > WIDTHS[0]
                 width = WIDTHS[wide]
                 pools[width].append(planted(encoded, width))
+        groups: list[tuple[list[Row], int]] = []
         for width, pool in pools.items():
             rows, count = waiting[width] + rows_of(pool, width), max(1, tokens // width)
             rng.shuffle(rows)
             while len(rows) >= count:
-                yield collate(rows[:count], width, rng, prompt_weight, prompt_sample)
+                groups.append((rows[:count], width))
                 del rows[:count]
             waiting[width] = rows
+        rng.shuffle(groups)
+        for group, width in groups:
+            yield collate(group, width, rng, prompt_weight, prompt_sample)
 
 
 def collate(rows: list[Row], width: int, rng: random.Random, prompt_weight: float, sample: float) -> Batch:

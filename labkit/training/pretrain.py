@@ -41,7 +41,7 @@ CURRICULUM: tuple[tuple[float, dict[Level, float]], ...] = (
     (0.06, {"short": 1.0}),
     (0.30, {"short": 0.3, "medium": 0.7}),
     (0.65, {"short": 0.1, "medium": 0.3, "full": 0.6}),
-    (1.00, {"short": 0.05, "medium": 0.2, "full": 0.6, "long": 0.15}),
+    (1.00, {"short": 0.05, "medium": 0.25, "full": 0.65, "long": 0.05}),
 )
 
 
