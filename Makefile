@@ -16,7 +16,7 @@ EXTRAS := widgets,$(if $(COMPILER),llamacpp,llamaserver)
 STAMP := $(VENV)/.made-$(if $(COMPILER),with,without)-llamacpp
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab test test-heavy static unit notebooks bench nano labs constraints clean
+.PHONY: help env lab test test-heavy test-ollama static unit notebooks bench nano labs constraints clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ notebooks: $(STAMP)-dev
 
 test-heavy: $(STAMP)-dev $(STAMP)-train ## What needs a browser, torch or a server
 	$(BIN)/python -m pytest -m heavy --timeout=900
+
+test-ollama: $(STAMP)-dev ## The suite of Ollama's API: on OLLAMA_HOST, or on labkit's endpoint
+	$(BIN)/python -m pytest tests/contract/ollama_api
 
 bench: $(STAMP)-dev ## Print benchmark tables; they gate nothing
 	$(BIN)/python -m pytest tests/bench -s --timeout=1800

@@ -16,6 +16,7 @@ from labkit.cli.eval import evaluate
 from labkit.cli.group import Group
 from labkit.cli.load import load, sweep
 from labkit.cli.models import models
+from labkit.cli.serve import serve
 from labkit.errors import NotebookFailed
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ app.command(rich_help_panel="Models")(bench)
 app.command(rich_help_panel="Models")(compare)
 app.command(rich_help_panel="Models")(load)
 app.command(rich_help_panel="Models")(sweep)
+app.command(rich_help_panel="Models")(serve)
 
 
 @app.command(rich_help_panel="For authors")

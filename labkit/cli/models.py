@@ -103,7 +103,7 @@ def pull(
     name: Name,
     variant: OneVariant = None,
     engine: Annotated[
-        str, typer.Option("--engine", help="For which engine: llamacpp, onnx or mlx.")
+        str, typer.Option("--engine", help="For which engine: llamacpp, onnx, mlx or ollama.")
     ] = "llamacpp",
 ) -> None:
     """Download a model; one that was interrupted goes on where it stopped."""
@@ -112,6 +112,11 @@ def pull(
     from labkit.models.download import pull_folder
 
     card = find(name)
+    if engine == "ollama" and not card.shipped:
+        from labkit.engines.ollama_daemon import pull as pull_tag
+
+        print(pull_tag(card))
+        return
     ready_made = engine == "llamacpp" or card.shipped
     path = download(card, variant) if ready_made else pull_folder(card, engine)
     print(f"{card.alias} comes with labkit: {path}" if card.shipped else path)

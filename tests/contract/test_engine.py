@@ -18,18 +18,23 @@ from labkit.engines.llamacpp import LlamaCpp
 from labkit.engines.process import ServerProcess
 from labkit.engines.registry import engine_class
 from labkit.errors import ContextOverflow, EngineFailed, EngineUnavailable, LabkitError, OptionInvalid
+from labkit.serving.endpoint import start_ollama_api
 from labkit.types import Tool
 
-# Each engine's name and options of `load`. Here is the place for onnx, mlx, foundry, vllm and ollama too.
+# Each engine's name and options of `load`. Here is the place for onnx, mlx, foundry and vllm too.
 ENGINES: dict[str, dict[str, Any]] = {
     "echo": {},
     "llamacpp": {"threads": 1},
     "llamaserver": {"threads": 1, "slots": 2, "context": 512},
     "openai": {},
+    # Against labkit's own endpoint; `make test-ollama` tells how like a daemon that is.
+    "ollama": {"context": 512},
 }
-MUST_RUN_IN_CI = {"llamacpp", "llamaserver", "openai"}
+MUST_RUN_IN_CI = {"llamacpp", "llamaserver", "openai", "ollama"}
 # Engines whose server the suite starts: each can be killed.
-SERVERS = ["llamaserver", "openai"]
+SERVERS = ["llamaserver", "openai", "ollama"]
+# Obeys a schema, but knows no grammars.
+WITHOUT_GRAMMAR = "ollama"
 # Says what it is told: it samples nothing, counts words, and has no context to overflow.
 WITHOUT_MODEL = "echo"
 HELLO = "Hello there, who are you?"
@@ -42,6 +47,11 @@ def running(name: str) -> Iterator[tuple[Model, ServerProcess | None]]:
         require("llamaserver" if name == "openai" else name)
         options = ENGINES[name]
         process = None
+        if name == "ollama":
+            require("llamaserver")
+            process, url = start_ollama_api(engine="llamaserver", threads=1)
+            stack.callback(process.stop)
+            options = {**options, "host": url}
         if name == "openai":
             server = stack.enter_context(load("nano", engine="llamaserver", **ENGINES["llamaserver"]))
             options, process = {"url": server.engine.url}, server.engine.process  # type: ignore[attr-defined]
@@ -159,7 +169,9 @@ def test_text_in_any_alphabet_arrives_whole(model: Model) -> None:
     for text in ("naïve 🙂🙃 🏳️‍🌈", "北京的天气", "مرحبا بالعالم", "one\u2028line\x85or two"):
         # A grammar makes even a tiny model write exactly this, one byte-level token at a time.
         only = {"grammar": f'root ::= "{text}"'} if model.engine.constrained else {}
-        assert "".join(c.text for c in model.stream(text, max_tokens=100, **only)) == text
+        only = {"schema": {"enum": [text]}} if model.engine.name == WITHOUT_GRAMMAR else only
+        said = "".join(c.text for c in model.stream(text, max_tokens=100, **only))
+        assert (json.loads(said) if "schema" in only else said) == text
 
 
 def test_an_answer_ends_before_a_stop_string(model: Model) -> None:
@@ -173,6 +185,8 @@ def test_an_answer_ends_before_a_stop_string(model: Model) -> None:
 
 
 def test_a_stop_string_that_does_not_come_loses_no_text(constrained: Model) -> None:
+    if constrained.engine.name == WITHOUT_GRAMMAR:
+        pytest.skip("knows no grammars")
     said = constrained.stream("Well?", grammar='root ::= "one two thre"', stop=["three"], max_tokens=32)
     assert "".join(c.text for c in said) == "one two thre"
 
@@ -369,7 +383,9 @@ def test_a_server_killed_in_mid_stream_is_an_error_and_leaves_nothing_behind(nam
     with running(name) as (model, process):
         assert process
         server, guard = psutil.Process(process.pid), psutil.Process(process.pid).parent()
-        stream = model.stream(HELLO, max_tokens=400, ignore_eos=True)
+        long: dict[str, Any] = {"ignore_eos": True}
+        long = {"schema": {"enum": ["word " * 400]}} if name == WITHOUT_GRAMMAR else long
+        stream = model.stream(HELLO, max_tokens=400, **long)
         with closing(stream):
             next(stream)
             os.kill(server.pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
