@@ -1,0 +1,217 @@
+"""What each quantization level of one model costs and what it buys: one row a level, all measured here.
+
+Speed and memory come from `bench`, guesses from `quality`, tool calls from `agent_eval`. Samples are small, so that
+a lesson can wait for them; every error and interval stands beside its figure. More: `labkit bench`, `labkit eval`.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from labkit.engines.base import Model
+from labkit.engines.registry import load
+from labkit.errors import LabkitError, OptionInvalid
+from labkit.metrics.agent_eval import Case, Scores, Share, choose, read_cases, score
+from labkit.metrics.bench import bench_all
+from labkit.metrics.probes import loaded_machine
+from labkit.metrics.quality import divergence
+from labkit.metrics.records import METRICS, Record
+from labkit.models.gguf import inspect
+from labkit.models.hardware import free_cores
+
+LEVELS = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_1", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
+DATASETS = Path(__file__).resolve().parents[2] / "datasets"
+LEAST_TEXT = 4_000  # characters: more than one window of 512 tokens
+TOKENS = 64  # read for pp, written for tg
+
+
+class Column(NamedTuple):
+    """Say how a field of `Level` is shown: value × scale, with so many digits."""
+
+    heading: str
+    unit: str
+    scale: float
+    digits: int
+    formula: str
+
+
+COLUMNS = {
+    "file_bytes": Column("size", "MB", 1e-6, 2, "bytes of the file"),
+    "bits": Column("bits/weight", "", 1, 2, "8 × bytes of the tensors / weights"),
+    "load_time": Column("load", "ms", 1e3, 0, METRICS["load_time"].formula),
+    "tg": Column("tg", "tokens/s", 1, 0, f"{METRICS['tg'].formula}; ± sd of the runs"),
+    "peak_memory": Column("peak memory", "MB", 1e-6, 0, METRICS["peak_memory"].formula),
+    "ppl": Column("PPL", "", 1, 2, METRICS["ppl"].formula),
+    "kl": Column("KL", "nats", 1, 4, METRICS["kl_mean"].formula),
+    "same_top": Column("same top", "%", 100, 1, METRICS["same_top"].formula),
+    "calls": Column(
+        "calls right", "%", 100, 0, "exact calls / cases; in brackets the 95 % interval (Wilson)"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Hold what was measured of one level, in bytes, seconds, tokens/s, nats and shares from 0 to 1.
+
+    `errors` has the standard error of ppl, kl and same_top, and the standard deviation of tg.
+    """
+
+    level: str
+    file_bytes: int
+    bits: float
+    load_time: float
+    tg: float
+    peak_memory: float
+    ppl: float
+    kl: float
+    same_top: float
+    calls: Share
+    errors: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class LevelTable:
+    """Hold one row a level, the base first; `records` and `scores` keep every raw sample behind them."""
+
+    title: str
+    rows: tuple[Level, ...]
+    notes: tuple[str, ...]
+    records: tuple[Record, ...]
+    scores: tuple[Scores, ...]
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """Return the table as text, its headings first."""
+        heads = [f"{c.heading} [{c.unit}]" if c.unit else c.heading for c in COLUMNS.values()]
+        return [["", *heads], *([row.level, *(_cell(row, name) for name in COLUMNS)] for row in self.rows)]
+
+    @property
+    def footer(self) -> list[str]:
+        """Return what to know about this run, then the formula of every column."""
+        formulas = (f"{c.heading} = {c.formula}" for c in COLUMNS.values())
+        return [*self.notes, *formulas, "± without more said is the standard error"]
+
+    def __repr__(self) -> str:
+        widths = [max(map(len, column)) for column in zip(*self.cells, strict=True)]
+        rows = ("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in self.cells)
+        return "\n".join([self.title, "", *rows, "", *self.footer])
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        title, *footer = (html.escape(line) for line in (self.title, *self.footer))
+        head, *body = ([html.escape(cell).replace(" ", "&nbsp;") for cell in row] for row in self.cells)
+        rows = [f"<tr><th>{'</th><th>'.join(head)}</th></tr>"]
+        rows += [f"<tr><th>{row[0]}</th><td>{'</td><td>'.join(row[1:])}</td></tr>" for row in body]
+        table = f'<div style="overflow-x:auto"><table>{"".join(rows)}</table></div>'
+        shown = f"<b>{title}</b>{table}<small>{'<br>'.join(footer)}</small>"
+        return {"text/plain": repr(self), "text/html": shown}
+
+
+def measure_levels(
+    name: str = "nano",
+    levels: Sequence[str] = LEVELS,
+    *,
+    characters: int = 6_000,
+    cases: int = 24,
+    repeat: int = 3,
+    **options: Any,
+) -> LevelTable:
+    """Measure levels of a model on llama.cpp; the first is the base of KL and same top. Takes half a minute.
+
+    `characters` of held-out conversations are guessed, and the `cases` shortest tool-call cases of the split *seen*
+    asked. `options` are the engine's, as in `threads=1`. A busy machine is noted, not refused.
+    """
+    from tqdm import tqdm
+
+    if not levels or isinstance(levels, str):
+        raise OptionInvalid(f"levels cannot be {levels!r}", fix="a list, the base first: ['F16', 'Q4_K_M']")
+    text, asked, busy = _text(characters), _cases(cases), loaded_machine()
+    # The same for all levels; threads that wait for a core that others use would stall the engine.
+    options = {"threads": free_cores(), **options}
+    rows, found, scores = [], [], []
+    total = len(levels) * (repeat + 2 + len(asked))
+    with tqdm(desc=f"measuring {name}", total=total, file=sys.stdout, mininterval=1) as bar:
+        work = {"prompt": TOKENS, "generate": TOKENS, "repeat": repeat}
+        speed = bench_all(name, "llamacpp", levels, progress=bar.update, **work, **options)
+        with load(name, "llamacpp", levels[0], **options) as base:
+            for level, timed in zip(levels, speed, strict=True):
+                with load(name, "llamacpp", level, **options) as model:
+                    guesses = divergence(base, model, text)
+                    bar.update()
+                    scores.append(score(model, asked, progress=bar.update, **options))
+                    rows.append(_row(model, timed, guesses, scores[-1]))
+                    found += [timed, guesses]
+    notes = (f"not to be trusted: {busy}",) * bool(busy) + _notes(speed)
+    scored = found[1].about["settings"]["scored"]
+    work_done = f"{scored:,} tokens guessed, {len(asked)} calls asked, threads: {options['threads']}"
+    title = f"{name}, base {rows[0].level}: all measured; {work_done}"
+    return LevelTable(title, tuple(rows), notes, tuple(found), tuple(scores))
+
+
+def _row(model: Model, timed: Record, guesses: Record, scores: Scores) -> Level:
+    path, tg, figures = Path(str(model.engine.file)), timed.samples["tg"], guesses.figures
+    errors = {
+        "ppl": figures["ppl_error"],
+        "kl": figures["kl_mean_error"],
+        "same_top": figures["same_top_error"],
+    }
+    return Level(
+        level=model.variant.upper(),
+        file_bytes=path.stat().st_size,
+        bits=inspect(path).bits_per_weight,
+        load_time=timed.figures["load_time"],
+        tg=statistics.mean(tg),
+        peak_memory=timed.figures.get("peak_memory", math.nan),
+        ppl=figures["ppl"],
+        kl=figures["kl_mean"],
+        same_top=figures["same_top"],
+        calls=scores.by()["all"],
+        errors=errors | ({"tg": statistics.stdev(tg)} if len(tg) > 1 else {}),
+    )
+
+
+def _notes(speed: Sequence[Record]) -> tuple[str, ...]:
+    """Return each kind of note once: what holds for a level's weights holds for smaller ones, too."""
+    kept: dict[str, str] = {}
+    for record in speed:
+        for note in record.about["notes"]:
+            kept.setdefault(note.partition("(")[0], f"{record.about['variant']}: {note}")
+    return tuple(kept.values())
+
+
+def _text(characters: int) -> str:
+    _check("characters", characters, LEAST_TEXT)
+    path = DATASETS / "texts" / "agent_heldout.txt"
+    try:
+        return path.read_text("utf-8")[:characters]
+    except OSError as exc:
+        fix = "run this in a clone of the repository (pip install -e .)"
+        raise LabkitError(f"{path} cannot be read: {exc.strerror}", fix=fix) from exc
+
+
+def _cases(count: int) -> list[Case]:
+    _check("cases", count, 1)
+    calls = choose(read_cases(DATASETS / "agent_eval" / "seen.jsonl"), skills=["call"])
+    return sorted(calls, key=lambda case: len(str(asdict(case))))[:count]
+
+
+def _check(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise OptionInvalid(f"{name} cannot be {value!r:.60}", fix=f"a whole number from {least:,}")
+
+
+def _cell(row: Level, name: str) -> str:
+    column = COLUMNS[name]
+    value = row.calls.share if name == "calls" else getattr(row, name)
+    shown = f"{column.scale * value:,.{column.digits}f}" if math.isfinite(value) else "-"
+    if name == "calls":
+        return f"{shown} ({100 * row.calls.low:.0f}–{100 * row.calls.high:.0f})"
+    error = row.errors.get(name)
+    return shown if error is None else f"{shown} ± {column.scale * error:,.{column.digits}f}"
