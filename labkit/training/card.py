@@ -1,0 +1,130 @@
+"""Write a shipped model's card from what its training and its evaluation recorded.
+
+`python -m labkit.training.card FOLDER EVALUATION.jsonl` reads config.json and training.json in the folder, and what
+`labkit eval NAME --variant F16,… --json EVALUATION.jsonl` wrote, of which the runs' figures are kept in the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from safetensors.numpy import load_file
+
+from labkit.metrics.intervals import wilson
+from labkit.training.packing import WIDTHS
+
+LEVELS = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_1", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
+SPLITS = ("seen", "phrasings", "names", "families")
+ABOUT = {
+    "nano": (
+        "An agent model small enough to look at: it reads a request, picks a tool, fills in the arguments and\n"
+        "reports the result.",
+        "Its known weaknesses are the low cells of the tables above.",
+    ),
+    "pico": (
+        "The smaller model beside nano, with the same tokenizer and prompt format: for routing, for drafting in\n"
+        "speculative decoding, and for lessons on when a small model should hand over to a bigger one.",
+        "It is meant to be wrong more often than nano: that is what lessons on escalation need. It calls itself nano.",
+    ),
+}
+
+
+def percent(share: dict[str, float], *, interval: bool = False) -> str:
+    """Write a share as percent, on demand with its 95 % Wilson interval."""
+    text = f"{100 * share['share']:.0f}"
+    return f"{text} ({100 * share['low']:.0f}–{100 * share['high']:.0f})" if interval else text
+
+
+def table(rows: list[list[str]]) -> str:
+    """Write a Markdown table, the first row its head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def skill_table(run: dict[str, Any]) -> str:
+    """Write accuracy by skill and split, and over all skills with intervals."""
+    by = run["by"]
+    rows = [["skill (n a split)", *SPLITS]]
+    for skill in by["skill"]:
+        shares = [by["split · skill"][f"{split} · {skill}"] for split in SPLITS]
+        rows.append([f"{skill} ({shares[0]['n']})", *(percent(share) for share in shares)])
+    total = [by["split"][split] for split in SPLITS]
+    rows.append([f"**all** ({total[0]['n']})", *(percent(share, interval=True) for share in total)])
+    return table(rows)
+
+
+def length_table(run: dict[str, Any]) -> str:
+    """Write accuracy by the length of the prompt."""
+    shares = run["by"]["length"]
+    return table(
+        [
+            ["prompt", *shares],
+            ["n", *(str(share["n"]) for share in shares.values())],
+            ["% exact", *(percent(share, interval=True) for share in shares.values())],
+        ]
+    )
+
+
+def level_shares(cases: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the share of hits by split at each level, on the cases that every level was asked."""
+    hits: dict[str, dict[str, bool]] = {}
+    for case in cases:
+        hits.setdefault(case["variant"], {})[case["id"]] = not case["reason"]
+    common = set.intersection(*(set(of) for of in hits.values()))
+    found: dict[str, dict[str, float]] = {}
+    for level, of in hits.items():
+        asked = {split: [of[i] for i in sorted(common) if i.startswith(f"{split}-")] for split in SPLITS}
+        asked["**all**"] = [hit for answers in asked.values() for hit in answers]
+        found[level] = {split: sum(answers) / len(answers) for split, answers in asked.items()}
+    return {"kind": "levels", "n": len(common), "shares": found}
+
+
+def level_table(shares: dict[str, dict[str, float]]) -> str:
+    """Write accuracy by split at each level."""
+    levels = [level for level in LEVELS if level in shares]
+    rows = [["", *levels]]
+    for row in (*SPLITS, "**all**"):
+        rows.append([row, *(f"{100 * shares[level][row]:.1f}" for level in levels)])
+    return table(rows)
+
+
+def write_card(folder: Path, evaluation: Path) -> None:
+    """Write README.md into a model's folder, and the runs' figures as evaluation.jsonl."""
+    records = [json.loads(line) for line in evaluation.read_text("utf-8").splitlines()]
+    runs = [record for record in records if record["kind"] == "run"]
+    base = max(
+        (run for run in runs if run["variant"] == LEVELS[0]), key=lambda run: run["by"][""]["all"]["n"]
+    )
+    levels = level_shares([record for record in records if record["kind"] == "case"])
+    purpose, limits = ABOUT[folder.name]
+    low, high = wilson(round(levels["shares"][LEVELS[0]]["**all**"] * levels["n"]), levels["n"])
+    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
+        files(__package__).joinpath("card.md").read_text("utf-8")
+    )
+    text = template.render(
+        name=folder.name,
+        purpose=purpose,
+        limits=limits,
+        config=json.loads((folder / "config.json").read_text("utf-8")),
+        parameters=sum(weight.size for weight in load_file(folder / "model.safetensors").values()),
+        training=json.loads((folder / "training.json").read_text("utf-8")),
+        longest=WIDTHS[-1],
+        base=base,
+        skills=skill_table(base),
+        lengths=length_table(base),
+        levels=level_table(levels["shares"]),
+        n=levels["n"],
+        margin=f"{50 * (high - low):.1f}",
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in (*runs, levels)]
+    (folder / "evaluation.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_card(Path(sys.argv[1]), Path(sys.argv[2]))
