@@ -17,6 +17,7 @@ from labkit.engines.base import Engine, read_tool_calls
 from labkit.engines.openai_request import (
     DIALECTS,
     EXAMPLE,
+    LOOPBACK,
     PLAIN,
     UrlOptions,
     checked_url,
@@ -39,7 +40,6 @@ from labkit.types import Availability, Chunk, GenerationOptions, Message, Tool
 
 CONNECT_S = 5.0
 SERVED = "served"
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TOO_LONG = re.compile(r"context.{0,40}(size|length|window)|(prompt|input).{0,40}too long", re.IGNORECASE)
 
 
@@ -85,7 +85,7 @@ class OpenAI(Engine):
         self.key = os.environ.get(options.key_env, "").strip()
         if not (self.key.isascii() and self.key.isprintable()):
             raise OptionInvalid(f"what {options.key_env} holds is no key", fix=f"export {options.key_env}=…")
-        url = checked_url(options.url)
+        url = checked_url(options.url, options.key_env if self.key else "")
         self.url = str(url)
         https = url.scheme == "https"
         # Compressed chunks would arrive late. A new connection costs next to nothing without TLS, and llama.cpp's

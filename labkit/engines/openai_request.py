@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import httpx
 
 EXAMPLE = 'load(…, engine="openai", url="http://127.0.0.1:8080/v1")'
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 BEYOND_OPENAI = ("top_k", "min_p", "repeat_penalty", "ignore_eos", "grammar")
 DEFAULTS = GenerationOptions()
 
@@ -42,8 +43,11 @@ class UrlOptions:
         require_seconds("timeout", self.timeout)
 
 
-def checked_url(text: str) -> httpx.URL:
-    """Return the address that ends in /v1 or the like; raise `OptionInvalid` for one that is none."""
+def checked_url(text: str, key_env: str = "") -> httpx.URL:
+    """Return the address that ends in /v1 or the like.
+
+    Raises `OptionInvalid` for one that is none, and for one to which the key in `key_env` would go unencrypted.
+    """
     import httpx
 
     try:
@@ -55,6 +59,11 @@ def checked_url(text: str) -> httpx.URL:
     if url.userinfo or url.query:
         raise OptionInvalid(
             f"the URL of {url.host} holds more than an address", fix="a key goes into key_env="
+        )
+    if key_env and url.scheme == "http" and url.host not in LOOPBACK:
+        raise OptionInvalid(
+            f"the key in {key_env} would go to {url.host} without encryption",
+            fix='an https:// address, or key_env="" to send no key',
         )
     return url.copy_with(path=url.path.rstrip("/") or "/v1")
 

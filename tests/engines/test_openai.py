@@ -392,3 +392,10 @@ def test_a_server_that_is_none_is_an_error(script: Script) -> None:
     for script.models in (b"<html>", b"[]", b'{"models": []}', b'{"data": [{"name": "x"}]}'):
         with pytest.raises(EngineFailed, match="no OpenAI answer"):
             load("nano", engine="openai", url=script.url)
+
+
+def test_a_key_never_leaves_this_machine_unencrypted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    with pytest.raises(OptionInvalid, match="without encryption") as caught:
+        load("nano", engine="openai", url="http://192.0.2.1:8000/v1")
+    assert "sk-secret" not in str(caught.value)
