@@ -44,7 +44,8 @@ notebooks: $(STAMP)-dev
 	$(NBMAKE) labs/*.ipynb
 	LABKIT_STRICT=1 $(NBMAKE) labs/solutions/*.ipynb
 
-test-heavy: $(STAMP)-dev $(STAMP)-train ## What needs a browser, torch or a server
+HEAVY := train,onnx,mlx,foundry
+test-heavy: $(STAMP)-dev $(STAMP)-$(HEAVY) ## What needs a browser, torch or a server
 	$(BIN)/python -m pytest -m heavy --timeout=900
 
 test-ollama: $(STAMP)-dev ## The suite of Ollama's API: on OLLAMA_HOST, or on labkit's endpoint

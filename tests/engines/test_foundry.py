@@ -20,6 +20,8 @@ from labkit.engines.toolcalls import ToolCallReader
 from labkit.errors import DownloadFailed, EngineFailed, ModelNotFound, OptionInvalid
 from labkit.models import store
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def nano(onnx_export: Path, own_home: Path) -> Iterator[Model]:

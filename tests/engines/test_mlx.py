@@ -17,6 +17,8 @@ from labkit.engines.hf_folder import chat_template
 from labkit.errors import ModelFileInvalid, ModelNotFound, OptionInvalid
 from labkit.models import store
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def nano(own_home: Path) -> Iterator[Model]:
