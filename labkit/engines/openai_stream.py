@@ -13,24 +13,39 @@ from typing import Any
 from labkit.engines.toolcalls import CLOSE, OPEN, parse_call
 from labkit.types import Chunk, FinishReason, ToolCall, Usage
 
+DONE = b"[DONE]"
 REASONING = ("reasoning_content", "reasoning")
 
 
-def events(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield each server-sent event's JSON until [DONE]. Bytes may be split anywhere, also within a character."""
-    rest = b""
-    for piece in pieces:
-        # Only at line feeds: str.splitlines would also cut at U+2028 within a text.
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
+class EventReader:
+    """Cut a stream of bytes, split anywhere, into the data of its server-sent events."""
+
+    def __init__(self) -> None:
+        self._rest, self._data = b"", list[bytes]()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what is complete now: an empty line ends an event, and what the stream's end cuts off is none."""
+        # Bytes are cut at line ends only; str.splitlines would also cut at U+2028 within a text.
+        lines = (self._rest + data).splitlines(keepends=True)
+        self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        for line in (line.rstrip(b"\r\n") for line in lines):
             if line.startswith(b"data:"):
-                data = line[5:].strip()
-                if data == b"[DONE]":
-                    return
-                event = json.loads(data)
-                if not isinstance(event, dict):
-                    raise ValueError("an event that is no object")
-                yield event
+                self._data.append(line[5:].strip())
+            elif not line and self._data:
+                yield b"\n".join(self._data)
+                self._data = []
+
+
+def events(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield each event's JSON until [DONE]."""
+    reader = EventReader()
+    for data in (data for piece in pieces for data in reader.feed(piece)):
+        if data == DONE:
+            return
+        event = json.loads(data)
+        if not isinstance(event, dict):
+            raise ValueError("an event that is no object")
+        yield event
 
 
 class StreamedAnswer:

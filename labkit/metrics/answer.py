@@ -9,11 +9,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from labkit.engines.openai_stream import DONE, REASONING, EventReader
 from labkit.types import Timing
 
 Fate = Literal["ok", "lost", "failed", "cut"]
 
-OUTPUTS = ("content", "tool_calls", "reasoning_content", "reasoning")
+OUTPUTS = ("content", "tool_calls", *REASONING)
 SPIN_S = 0.002
 
 
@@ -67,21 +68,15 @@ class AnswerReader:
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome, self.began, self.done, self.error = outcome, False, False, ""
-        self._rest, self._data = b"", list[bytes]()
+        self._events = EventReader()
 
     def feed(self, data: bytes, at: float) -> None:
-        """Read what came at this moment. An empty line ends an event; what the stream's end cuts off is none."""
-        lines = (self._rest + data).splitlines(keepends=True)
-        self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-        for line in (line.rstrip(b"\r\n") for line in lines):
-            if line.startswith(b"data:"):
-                self._data.append(line[5:].removeprefix(b" "))
-            elif not line and self._data:
-                self._event(b"\n".join(self._data), at)
-                self._data = []
+        """Read what came at this moment."""
+        for event in self._events.feed(data):
+            self._event(event, at)
 
     def _event(self, data: bytes, at: float) -> None:
-        if data == b"[DONE]":
+        if data == DONE:
             self.done = True
             return
         said = f"{data.decode('utf-8', 'replace'):.120}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import selectors
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +13,11 @@ from typing import Any, Self
 import httpx
 
 from labkit.engines.base import Model
+from labkit.engines.openai_request import checked_url
 from labkit.errors import EngineTimeout, EngineUnavailable, LabkitError, OptionInvalid
 from labkit.metrics.answer import AnswerReader, Outcome
 from labkit.types import GenerationOptions, Message
 
-URL = re.compile(r"(https?://[^/\s@?#]+)((?:/[^/\s?#]+)*?)(?:/chat/completions)?/?")
 LIST_TIMEOUT_S = 10.0
 MAX_THREADS = 256
 # Servers close idle connections after 5 s (uvicorn) or more; a request that meets that moment would be lost.
@@ -37,12 +36,12 @@ class Server:
     def find(cls, url: str, model: str = "", key: str = "") -> Self:
         """Complete the address, and ask for the first model's name where none is given.
 
-        Raises `OptionInvalid` for what is no plain address, `EngineUnavailable` when no model is named there.
+        Raises `OptionInvalid` for what is no plain address and for a key that would travel unencrypted,
+        `EngineUnavailable` when no model is named there.
         """
-        plain = URL.fullmatch(url)
-        if not plain or not (key.isascii() and key.isprintable()):  # either may be secret: repeat neither
-            raise OptionInvalid("this is no plain URL and key", fix="as in http://localhost:8000")
-        server = cls(plain[1] + (plain[2] or "/v1"), model, key)
+        if not (key.isascii() and key.isprintable()):
+            raise OptionInvalid("what stands for the key is none", fix="export it again, without line breaks")
+        server = cls(str(checked_url(url, "--key-env" if key else "")), model, key)
         if model:
             return server
         try:

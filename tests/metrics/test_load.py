@@ -276,12 +276,17 @@ def test_no_secret_in_a_url_nor_in_the_message(bad: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_a_key_never_leaves_this_machine_unencrypted() -> None:
+    with pytest.raises(OptionInvalid, match="without encryption"):
+        Server.find("http://192.0.2.1:8000", "m", key="hush")
+
+
 def test_the_key_reaches_the_server_and_nobody_else(url: str) -> None:
     server = Server.find(url, "m", key="hush-1")
     record = load(server, script(key="hush-1"), script(key="other"), script(do="tell key"), concurrency=1)
     assert fates(record) == {"ok": 1, "failed": 2}
     assert "hush" not in repr(server) + json.dumps(asdict(record)["about"])
-    with pytest.raises(OptionInvalid, match="no plain URL and key") as caught:
+    with pytest.raises(OptionInvalid, match="key is none") as caught:
         Server.find(url, "m", key="hush\n2")
     assert "hush" not in str(caught.value)
 
