@@ -44,6 +44,7 @@ def evaluate(
     """
     if perplexity:
         from labkit.cli.quality import measure
+        from labkit.metrics.cases import data_folder
 
         agent = {"split": split, "skill": skill, "limit": limit, "data": data, "failures": failures}
         _refuse("--perplexity takes no", **agent, constrained=constrained)
@@ -56,6 +57,7 @@ def evaluate(
 
     from labkit.engines.registry import load
     from labkit.metrics.agent_eval import choose, compare, read_cases, score
+    from labkit.metrics.cases import data_folder
 
     cases = choose(read_cases(data or data_folder()), _names(split), _names(skill), limit)
     options = {"threads": threads} if threads else {}
@@ -81,21 +83,6 @@ def _refuse(why: str, **given: object) -> None:
     for name, value in given.items():
         if value:
             raise OptionInvalid(f"{why} --{name}", fix=f"leave out --{name}")
-
-
-def data_folder(name: str = "agent_eval") -> Path:
-    """Return `datasets/NAME` here or in the clone; raise `LabkitError` where there is none."""
-    import labkit
-    from labkit.errors import LabkitError
-
-    roots = [Path.cwd(), Path(labkit.__file__).resolve().parents[1]]
-    for folder in (root / "datasets" / name for root in roots):
-        if folder.is_dir():
-            return folder
-    raise LabkitError(
-        f"there is no datasets/{name} in {' or '.join(map(str, roots))}",
-        fix="run this in a clone of the repository, or give --data FOLDER or --text FILE",
-    )
 
 
 def _names(values: Names) -> list[Any]:

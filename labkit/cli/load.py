@@ -104,9 +104,8 @@ def _key(name: str) -> str:
 
 def _prompts(seed: int) -> list[list[Message]]:
     """Draw the first questions of evaluation cases, in random order; none outside a clone."""
-    from labkit.cli.eval import data_folder
     from labkit.errors import LabkitError
-    from labkit.metrics.cases import read_cases
+    from labkit.metrics.cases import data_folder, read_cases
 
     try:
         cases = read_cases(data_folder() / "seen.jsonl")

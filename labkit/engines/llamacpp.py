@@ -19,6 +19,7 @@ from labkit.engines.base import Engine
 from labkit.engines.llamacpp_files import gguf_file, prompt_template, try_file
 from labkit.engines.llamacpp_native import Context, LoadOptions
 from labkit.engines.llamacpp_sampling import sampler
+from labkit.engines.settings import settings_of
 from labkit.engines.stops import StopReader
 from labkit.errors import ContextOverflow
 from labkit.models.card import ModelCard
@@ -54,7 +55,7 @@ class LlamaCpp(Engine):
     @classmethod
     def load(cls, card: ModelCard, variant: str, options: Mapping[str, Any]) -> Self:
         """Find or make the GGUF file, then load it."""
-        chosen = LoadOptions.of(options)
+        chosen = settings_of(LoadOptions, cls.name, options)
         path = gguf_file(card, variant, context=chosen.context)
         template = prompt_template(card, path)
         try:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labkit.engines.settings import require_whole
 from labkit.errors import ContextOverflow, EngineFailed, EngineUnavailable, ModelFileInvalid, OptionInvalid
 from labkit.models.hardware import free_cores
 
@@ -44,25 +45,10 @@ class LoadOptions:
             "gpu_layers": (-1, 10_000),
         }
         for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise OptionInvalid(
-                    f"{name} cannot be {value!r:.60}", fix=f"a whole number from {low} to {high}"
-                )
+            require_whole(name, getattr(self, name), low, high)
         for name in ("memory_lock", "numa", "flash_attention"):
             if not isinstance(getattr(self, name), bool):
                 raise OptionInvalid(f"{name} cannot be {getattr(self, name)!r:.60}", fix="True or False")
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> LoadOptions:
-        """Check the names of `options`, then their values."""
-        known = [f.name for f in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise OptionInvalid(
-                    f"llamacpp has no option {name!r}", fix=f"choose from: {', '.join(known)}"
-                )
-        return cls(**options)
 
 
 class Log:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import labkit
 from labkit.engines.messages import check_messages
 from labkit.engines.toolschema import tool_schemas
 from labkit.errors import LabkitError, OptionInvalid
@@ -78,3 +79,15 @@ def choose(
             if limit is None or seen[case.split, case.skill] <= limit:
                 kept.append(case)
     return kept
+
+
+def data_folder(name: str = "agent_eval") -> Path:
+    """Return `datasets/NAME` here or in the clone; raise `LabkitError` where there is none."""
+    roots = [Path.cwd(), Path(labkit.__file__).resolve().parents[1]]
+    for folder in (root / "datasets" / name for root in roots):
+        if folder.is_dir():
+            return folder
+    raise LabkitError(
+        f"there is no datasets/{name} in {' or '.join(map(str, roots))}",
+        fix="run this in a clone of the repository, or give --data FOLDER or --text FILE",
+    )

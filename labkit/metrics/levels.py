@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 from labkit.engines.base import Model
 from labkit.engines.registry import load
-from labkit.errors import LabkitError, OptionInvalid
+from labkit.errors import OptionInvalid
 from labkit.metrics.agent_eval import Case, Scores, Share, choose, read_cases, score
 from labkit.metrics.bench import bench_all
+from labkit.metrics.cases import data_folder
 from labkit.metrics.probes import loaded_machine
 from labkit.metrics.quality import divergence
 from labkit.metrics.records import METRICS, Record
@@ -27,7 +28,6 @@ from labkit.models.gguf import inspect
 from labkit.models.hardware import free_cores
 
 LEVELS = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_1", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
-DATASETS = Path(__file__).resolve().parents[2] / "datasets"
 LEAST_TEXT = 4_000  # characters: more than one window of 512 tokens
 TOKENS = 64  # read for pp, written for tg
 
@@ -188,17 +188,12 @@ def _notes(speed: Sequence[Record]) -> tuple[str, ...]:
 
 def _text(characters: int) -> str:
     _check("characters", characters, LEAST_TEXT)
-    path = DATASETS / "texts" / "agent_heldout.txt"
-    try:
-        return path.read_text("utf-8")[:characters]
-    except OSError as exc:
-        fix = "run this in a clone of the repository (pip install -e .)"
-        raise LabkitError(f"{path} cannot be read: {exc.strerror}", fix=fix) from exc
+    return (data_folder("texts") / "agent_heldout.txt").read_text("utf-8")[:characters]
 
 
 def _cases(count: int) -> list[Case]:
     _check("cases", count, 1)
-    calls = choose(read_cases(DATASETS / "agent_eval" / "seen.jsonl"), skills=["call"])
+    calls = choose(read_cases(data_folder() / "seen.jsonl"), skills=["call"])
     return sorted(calls, key=lambda case: len(str(asdict(case))))[:count]
 
 

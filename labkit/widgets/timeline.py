@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from typing import Any
 
-from labkit.models.hardware import machine
+from labkit.metrics.probes import loaded_machine
 from labkit.types import Reply
 
 WIDTH, TEXT_WIDTH, MAX_TICKS = 640, 60, 300
@@ -20,8 +20,7 @@ class Timeline:
 
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
-        here = machine()
-        self.loaded = (here.load or 0.0) > here.usable_cores / 2
+        self.busy = loaded_machine()
 
     @property
     def caption(self) -> str:
@@ -34,8 +33,8 @@ class Timeline:
         ]
         if timing.tokens > 1:
             parts[-1] += f", one every {timing.tpot * 1e3:.2f} ms (TPOT: last output − first, / (tokens − 1))"
-        if self.loaded:
-            parts.append("measured on a loaded machine: other programs were using the processor")
+        if self.busy:
+            parts.append(f"measured on a loaded machine: {self.busy}")
         return "; ".join(parts)
 
     def __repr__(self) -> str:

@@ -306,11 +306,11 @@ q4.check(memory_speed.bytes_per_s, fastest)
 # stay in float32. So you see the error, but no saving.
 
 # %%
-from labkit.metrics.levels import DATASETS
+from labkit.metrics.cases import data_folder
 from labkit.models.quantize_simulated import METHODS, activations_of, gptq, round_int4, simulate
 
 with load("nano", "llamacpp", "F16") as made:
-    ids = made.tokenize((DATASETS / "texts" / "agent_heldout.txt").read_text("utf-8"))
+    ids = made.tokenize((data_folder("texts") / "agent_heldout.txt").read_text("utf-8"))
 calibration, other = [ids[-1024:-512], ids[-512:]], [ids[:512]]
 
 # %% [markdown]

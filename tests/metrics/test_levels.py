@@ -1,11 +1,13 @@
 """The table of levels: on nano, then its views on figures that are made up."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("llama_cpp")
 
+import labkit
 from labkit.engines.registry import load
 from labkit.errors import EngineUnavailable, LabkitError, ModelNotFound, OptionInvalid
 from labkit.metrics import levels
@@ -85,7 +87,8 @@ def test_bad_arguments_are_refused_before_anything_is_measured(
         measure_levels(**{**SMALL, **arguments})  # type: ignore[arg-type]
 
 
-def test_a_clone_without_datasets_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    monkeypatch.setattr(levels, "DATASETS", tmp_path)
-    with pytest.raises(LabkitError, match="clone"):
+def test_a_place_without_datasets_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(labkit, "__file__", str(tmp_path / "labkit" / "__init__.py"))
+    with pytest.raises(LabkitError, match="datasets"):
         measure_levels("nano", ["F16"], **SMALL)
