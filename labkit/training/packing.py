@@ -71,14 +71,18 @@ class Batch:
 
 
 def stem_of(encoded: list[Encoded]) -> int:
-    """Return how many tokens all examples share before any of the model's own."""
+    """Return how many tokens all examples share, short of what comes before the last thing the model says."""
     if len(encoded) == 1:
         return 0
-    shortest = min(own.index(True) if True in own else len(own) for _, own in encoded)
+    end = max(0, min(last_turn(own) for _, own in encoded) - 1)
     first = encoded[0][0]
-    return next(
-        (at for at in range(shortest) if any(ids[at] != first[at] for ids, _ in encoded[1:])), shortest
-    )
+    return next((at for at in range(end) if any(ids[at] != first[at] for ids, _ in encoded[1:])), end)
+
+
+def last_turn(own: list[bool]) -> int:
+    """Return where the last run of the model's own tokens begins."""
+    stop = len(own) - own[::-1].index(True) if True in own else len(own)
+    return stop - next((at for at, mine in enumerate(own[:stop][::-1]) if not mine), stop)
 
 
 def planted(encoded: list[Encoded], width: int) -> Row:
@@ -139,35 +143,35 @@ def collate(rows: list[Row], width: int, rng: random.Random, prompt_weight: floa
     """Pad rows on the right and pick what is scored: all of the model's own tokens, a sample of the others."""
     shape = (len(rows), width)
     ids, places, lessons, branches = (np.zeros(shape, dtype=np.int64) for _ in range(4))
-    scored: list[tuple[int, int, float]] = []
+    own = np.zeros(shape, dtype=bool)
     for at, row in enumerate(rows):
         used = len(row.ids)
         for grid, values in (
             (ids, row.ids),
+            (own, row.own),
             (places, row.places),
             (lessons, row.lessons),
             (branches, row.branches),
         ):
             grid[at, :used] = values
-        for i in range(used - 1):
-            if row.places[i + 1] != row.places[i] + 1 or row.branches[i + 1] != row.branches[i]:
-                continue
-            if row.own[i + 1] or rng.random() < sample:
-                weight = 1.0 if row.own[i + 1] else prompt_weight / sample
-                scored.append((at * width + i, row.ids[i + 1], weight))
-    scored += [(0, 0, 0.0)] * (-len(scored) % 256)
-    positions, targets, weights = (torch.tensor(column) for column in zip(*scored, strict=True))
+    # The next token is one to predict where it goes on with the same text; padding stands still at place 0.
+    goes_on = (places[:, 1:] == places[:, :-1] + 1) & (branches[:, 1:] == branches[:, :-1])
+    drawn = np.random.default_rng(rng.getrandbits(64)).random(goes_on.shape) < sample
+    row_of, column = np.nonzero(goes_on & (own[:, 1:] | drawn))
+    weights = np.where(own[row_of, column + 1], 1.0, prompt_weight / sample).astype(np.float32)
+    spare = -len(column) % 256  # few shapes: each new one costs torch a preparation
+    scored = (row_of * width + column, ids[row_of, column + 1], weights)
+    positions, targets, weighted = (torch.from_numpy(np.pad(each, (0, spare))) for each in scored)
+    texts = [set(zip(row.lessons, row.branches, strict=True)) for row in rows]
     return Batch(
         torch.from_numpy(ids),
         torch.from_numpy(places),
         mask(torch.from_numpy(lessons), torch.from_numpy(branches)),
         positions,
         targets,
-        weights,
+        weighted,
         sum(len(row.ids) for row in rows),
-        sum(
-            len({place for place in zip(row.lessons, row.branches, strict=True) if place[1]}) for row in rows
-        ),
+        sum(branch > 0 for text in texts for _, branch in text),
     )
 
 

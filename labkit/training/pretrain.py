@@ -5,7 +5,7 @@ fly from the seed (`labkit.training.data`), so a run is described by its setting
 
 Recipe: a curriculum from short prompts to long ones; small batches, many updates; the loss counts the
 assistant's tokens in full and a sample of all others at a low weight; Muon for matrices, AdamW for the embedding
-and the norms; warm-up, then a cosine to a tenth.
+and the norms; warm-up, then a straight line to zero.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import os
 import random
 import shutil
@@ -31,6 +30,7 @@ from labkit.training import data
 from labkit.training.data import Level, lessons
 from labkit.training.encoding import Encoder, make_tokenizer
 from labkit.training.export import export, write_json
+from labkit.training.muon import Muon
 from labkit.training.network import SHAPES, Llama, Shape
 from labkit.training.packing import Batch, batches
 
@@ -38,10 +38,10 @@ SAVE_EVERY_S = 60.0
 # Until which part of the run each mix of levels lasts. A model that cannot yet copy a word learns nothing from a
 # prompt of 400 tokens, most of them tool schemas.
 CURRICULUM: tuple[tuple[float, dict[Level, float]], ...] = (
-    (0.06, {"short": 1.0}),
-    (0.30, {"short": 0.3, "medium": 0.7}),
-    (0.65, {"short": 0.1, "medium": 0.3, "full": 0.6}),
-    (1.00, {"short": 0.05, "medium": 0.25, "full": 0.65, "long": 0.05}),
+    (0.05, {"short": 1.0}),
+    (0.25, {"short": 0.3, "medium": 0.7}),
+    (0.60, {"short": 0.1, "medium": 0.3, "full": 0.6}),
+    (1.00, {"short": 0.05, "medium": 0.3, "full": 0.6, "long": 0.05}),
 )
 
 
@@ -55,7 +55,7 @@ class Settings:
     tokens_per_batch: int = 4_608
     prompt_weight: float = 0.05
     prompt_sample: float = 0.15
-    matrix_rate: float = 0.02
+    matrix_rate: float = 0.015
     other_rate: float = 2e-3
     warmup: int = 100
     clip: float = 1.0
@@ -78,7 +78,7 @@ class Trainer:
         matrices = [p for p in self.net.layers.parameters() if p.ndim == 2]
         others = [p for p in self.net.parameters() if p.ndim == 1] + [self.net.embed_tokens.weight]
         self.optimizers = [
-            torch.optim.Muon(matrices, lr=s.matrix_rate, weight_decay=0.01, momentum=0.95, ns_steps=5),
+            Muon(matrices, lr=s.matrix_rate, weight_decay=0.01),
             torch.optim.AdamW(others, lr=s.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
         ]
         self.step, self.seconds, self.tokens, self.examples = 0, 0.0, 0, 0
@@ -96,9 +96,8 @@ class Trainer:
         return {"steps": self.step, "tokens": self.tokens, "examples": self.examples, "seconds": seconds}
 
     def set_rates(self) -> None:
-        """Warm up, then fall along a cosine to a tenth."""
-        scale = min(1.0, (self.step + 1) / self.s.warmup)
-        scale *= 0.1 + 0.45 * (1 + math.cos(math.pi * self.progress()))
+        """Warm up, then fall in a straight line to nothing."""
+        scale = min(1.0, (self.step + 1) / self.s.warmup) * (1 - self.progress())
         for optimizer, rate in zip(self.optimizers, (self.s.matrix_rate, self.s.other_rate), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale

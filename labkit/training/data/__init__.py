@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .chain_skills import dependent, parallel
@@ -72,20 +72,29 @@ def example(
     long ones 900–1,500 tokens.
     """
     taught = skills(level)
-    chosen = skill or rng.choices(list(taught), list(taught.values()))[0]
+    chosen = skill or pick(rng, taught)
     if chosen not in taught:
         raise ValueError(f"no skill {chosen!r} at level {level!r}; there are {', '.join(taught)}")
-    d = Draw(rng, world, level)
-    low, high = BOUNDS[level]
+    draft = drafted(Draw(rng, world, level), chosen)
+    return finished(chosen, level, draft, shuffled(rng, draft))
+
+
+def drafted(d: Draw, skill: str) -> Draft:
+    """Make a conversation of the length that its level asks for."""
+    low, high = BOUNDS[d.level]
     while True:
-        draft = MAKERS[chosen](d)
-        if level == "long":
+        draft = MAKERS[skill](d)
+        if d.level == "long":
             lengthen(d, draft, low, high - 100)
         if low <= size(draft) <= high:
-            break
-    tools = [tool.schema for tool in draft.tools]
-    rng.shuffle(tools)
-    return finished(chosen, level, draft, tools)
+            return draft
+
+
+def shuffled(rng: random.Random, draft: Draft) -> list[dict[str, Any]]:
+    """Return the schemas of a draft's tools in any order, so that the wanted one is not the first."""
+    schemas = [tool.schema for tool in draft.tools]
+    rng.shuffle(schemas)
+    return schemas
 
 
 def finished(skill: str, level: Level, draft: Draft, tools: list[dict[str, Any]]) -> Example:
@@ -104,8 +113,11 @@ def examples(
         yield example(rng, level=rng.choices(levels, shares)[0], world=world)
 
 
-# Skills that can be practised on any offer of tools, and on how many requests each offer is used.
+# Skills that can be practised on any offer of tools, those on one text, and on how many requests each is used.
 PRACTISED = (call, answer, parallel, missing, no_tool)
+QUESTIONED = (route, extract, passage, memory)
+# What a model learns late is shown more often in lessons than `examples` has it.
+EMPHASIS = {"missing": 1.5, "no_tool": 1.7, "route": 1.5}
 TRIES = 10  # to make a conversation that is short enough
 REQUESTS: dict[Level, int] = {"short": 4, "medium": 6, "full": 8}
 
@@ -113,28 +125,41 @@ REQUESTS: dict[Level, int] = {"short": 4, "medium": 6, "full": 8}
 def lessons(
     seed: int, mix: Mapping[Level, float] | None = None, world: World = TRAINING
 ) -> Iterator[list[Example]]:
-    """Yield lists of examples without end: a single one, or several requests to the same tools.
+    """Yield lists of examples without end: a single one, or several requests to the same tools or text.
 
-    A trainer reads the tools that requests share only once, and a model that must answer eight requests from
-    one offer learns to choose. Skills come in the shares that `examples` gives them.
+    A trainer reads what the requests share only once, and a model that must answer eight requests from one offer
+    of tools learns to choose. Skills come in the shares that `examples` gives them, but for those of
+    `EMPHASIS`.
     """
     rng = random.Random(seed)
     levels, shares = zip(*(mix or {"full": 1.0}).items(), strict=True)
     while True:
         level = rng.choices(levels, shares)[0]
-        weights = {name: float(weight) for name, weight in skills(level).items()}
+        weights = {name: weight * EMPHASIS.get(name, 1.0) for name, weight in skills(level).items()}
+        if level not in REQUESTS:
+            yield [example(rng, level=level, skill=pick(rng, weights), world=world)]
+            continue
         practised = {m.__name__: weights.pop(m.__name__) for m in PRACTISED if m.__name__ in weights}
-        size_of_lesson = REQUESTS.get(level, 1)
-        rest = sum(weights.values())
-        if level in REQUESTS and rng.random() < sum(practised.values()) / (
-            sum(practised.values()) + rest * size_of_lesson
-        ):
-            yield practice(Draw(rng, world, level), practised)
-        else:
-            pool = weights if level in REQUESTS else {**weights, **practised}
-            yield [
-                example(rng, level=level, skill=rng.choices(list(pool), list(pool.values()))[0], world=world)
-            ]
+        for maker in QUESTIONED:
+            weights[maker.__name__] /= REQUESTS[level]
+        skill = pick(rng, {**weights, "practice": sum(practised.values()) / REQUESTS[level]})
+        d = Draw(rng, world, level)
+        yield practice(d, practised) if skill == "practice" else questions(d, skill)
+
+
+def pick(rng: random.Random, weights: Mapping[str, float]) -> str:
+    """Draw a skill by weight."""
+    return rng.choices(list(weights), list(weights.values()))[0]
+
+
+def questions(d: Draw, skill: str) -> list[Example]:
+    """Make requests on one text, or to one offer of labels; a single one where the skill has no more."""
+    draft = drafted(d, skill)
+    schemas, made = shuffled(d.rng, draft), [draft]
+    if draft.again:
+        more = [replace(draft, messages=draft.again()) for _ in range(REQUESTS[d.level] - 1)]
+        made += [each for each in more if size(each) <= BOUNDS[d.level][1]]
+    return [finished(skill, d.level, each, schemas) for each in made]
 
 
 def practice(d: Draw, weights: Mapping[str, float]) -> list[Example]:
@@ -152,7 +177,7 @@ def practice(d: Draw, weights: Mapping[str, float]) -> list[Example]:
         first = d.choice(tools)
         turn = [first, *(tool for tool in tools if tool is not first)]
         pool = {name: weight for name, weight in weights.items() if feasible(name, turn)}
-        skill = d.rng.choices(list(pool), list(pool.values()))[0]
+        skill = pick(d.rng, pool)
         drafts = (MAKERS[skill](d, turn) for _ in range(TRIES))
         if draft := next((draft for draft in drafts if size(draft) <= high), None):
             made.append(finished(skill, d.level, draft, schemas))

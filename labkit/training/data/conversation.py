@@ -30,11 +30,16 @@ LETTERS, SIGNS = re.compile("[A-Za-z]{1,3}"), re.compile(r"\d|[^\x00-\x7f]")
 
 @dataclass
 class Draft:
-    """A conversation in the making; `earlier` makes one more exchange to stand before message `at`."""
+    """A conversation in the making.
+
+    `earlier` makes one more exchange to stand before message `at`; `again` makes the whole conversation once more,
+    with another request to the same material.
+    """
 
     messages: list[Message]
     tools: list[Tool] = field(default_factory=list)
     earlier: Callable[[], list[Message]] | None = None
+    again: Callable[[], list[Message]] | None = None
     at: int | None = None
 
 

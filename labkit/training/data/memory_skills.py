@@ -65,14 +65,19 @@ def memory(d: Draw) -> Draft:
         known[key] = str(d.sample(facts[key].kind))
         correction = put(d.choice(d.lists["corrections"]).replace("{}", facts[key].told[0]))
         messages += tell(d, (correction,), known[key])
-    at = len(messages)
-    for key in d.rng.sample(list(facts), d.randint(1, min(2, len(facts)))):
-        messages += [ask_fact(d, facts[key]), says(put(key, v=known[key]))]
-    other = fact(d)
-    if d.chance(0.12) and other.answer not in facts:
-        messages += [ask_fact(d, other), UNTOLD]
+
+    def asked() -> list[Message]:
+        found: list[Message] = []
+        for key in d.rng.sample(list(facts), d.randint(1, min(2, len(facts)))):
+            found += [ask_fact(d, facts[key]), says(put(key, v=known[key]))]
+        other = fact(d)
+        if d.chance(0.12) and other.answer not in facts:
+            found += [ask_fact(d, other), UNTOLD]
+        return found
+
+    first = asked()
     tools = offer(d, [], d.randint(1, EXTRA[d.level])) if not d.short and d.chance(0.3) else []
-    return Draft(messages, tools, at=at)
+    return Draft([*messages, *first], tools, at=len(messages), again=lambda: [*messages, *asked()])
 
 
 def recall_call(d: Draw) -> Draft:

@@ -76,7 +76,8 @@ def route(d: Draw) -> Draft:
     intro, (message, target) = d.line("route heads") + block, sent(d, ways)
     if d.level != "long" and d.chance(0.25):
         return Draft([user(f"{intro}\n\n{d.line('route words').replace('{}', message['content'])}"), target])
-    return Draft([{"role": "system", "content": intro}, message, target], earlier=lambda: sent(d, ways))
+    head = {"role": "system", "content": intro}
+    return Draft([head, message, target], earlier=lambda: sent(d, ways), again=lambda: [head, *sent(d, ways)])
 
 
 def sent(d: Draw, ways: dict[str, tuple[str, ...]]) -> list[Message]:
@@ -94,5 +95,9 @@ def handoff(d: Draw, rows: list[Topic], labels: list[str]) -> Draft:
         function = {"name": name, "description": text, "parameters": empty}
         family = Family("handoff", (), (), (text,), (), (), (), ())
         tools.append(Tool(family, name, (), {}, {"type": "function", "function": function}))
-    at = d.rng.randrange(len(tools))
-    return Draft([*system(d), user(complaint(d, rows[at].messages)), calls((tools[at], {}))], tools)
+    at, head = d.rng.randrange(len(tools)), system(d)
+
+    def turn(at: int) -> list[Message]:
+        return [*head, user(complaint(d, rows[at].messages)), calls((tools[at], {}))]
+
+    return Draft(turn(at), tools, again=lambda: turn(d.rng.randrange(len(tools))))

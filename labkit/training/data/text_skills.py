@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from .conversation import Draft, Message, before, calls, others, returns, says, system, user
@@ -58,21 +59,32 @@ def order(d: Draw, wanted: dict[str, Any]) -> str:
 
 def extract(d: Draw) -> Draft:
     """Write JSON with the wanted keys, null for what the text does not say."""
-    return Draft([*system(d), *extraction(d)], earlier=lambda: extraction(d))
+    head, (messages, again) = system(d), extraction(d)
+    return Draft([*head, *messages], earlier=lambda: extraction(d)[0], again=lambda: [*head, *again()])
 
 
-def extraction(d: Draw) -> list[Message]:
-    """Make one text and the data in it."""
+def extraction(d: Draw) -> tuple[list[Message], Callable[[], list[Message]]]:
+    """Make one text and the data in it, and a maker of other orders on the same text."""
     found = fields(d, d.count("11223", "23", "233456", "34568"))
     form = d.choice(("snake", "snake", "camel"))
-    wanted = d.rng.sample(list(found), d.randint(max(1, len(found) - 2), len(found)))
+
+    def choose() -> list[str]:
+        return d.rng.sample(list(found), d.randint(max(1, len(found) - 2), len(found)))
+
+    wanted = choose()
     gone = {key for key in wanted if d.chance(0.08 if d.short else 0.15)}
     told = [sentence for key, (_, sentence) in found.items() if key not in gone]
     text = story(d, told, idle(d), MARKS) if told else d.line("leads")
-    task = order(d, {style(key, form): found[key][0] for key in wanted})
-    data = {style(key, form): None if key in gone else found[key][0] for key in wanted}
-    body = put(d.choice(d.lists["extract layouts"]), k=task, p=text)
-    return [user(body), says(json.dumps(data, ensure_ascii=False))]
+    layouts: list[str] = []
+
+    def turn(wanted: list[str]) -> list[Message]:
+        task = order(d, {style(key, form): found[key][0] for key in wanted})
+        data = {style(key, form): None if key in gone else found[key][0] for key in wanted}
+        layouts.append(d.choice(d.lists["extract layouts"]))
+        body = put(layouts[0], k=task, p=text)
+        return [user(body), says(json.dumps(data, ensure_ascii=False))]
+
+    return turn(wanted), lambda: turn(choose())
 
 
 def statement(d: Draw, subject: str) -> tuple[str, str, str, str]:
@@ -98,33 +110,48 @@ def facts(d: Draw) -> tuple[list[str], dict[str, tuple[str, str, str, str]]]:
     return subjects, {row[0]: row for row in rows}
 
 
+class Passage:
+    """A made-up text on some subjects, and questions about it."""
+
+    def __init__(self, d: Draw) -> None:
+        self.d = d
+        self.subjects, self.rows = facts(d)
+        self.text = story(d, [row[1] for row in self.rows.values()], idle(d))
+
+    def question(self) -> tuple[str, str]:
+        """Ask for a fact, or for something the text does not say; return the answer beside."""
+        d = self.d
+        _, _, question, reply = d.choice(list(self.rows.values()))
+        other = statement(d, d.choice(self.subjects))
+        if d.chance(0.2) and other[0] not in self.rows:
+            question, reply = other[2], SILENT
+        return capital(question) if d.chance(0.8) else question, reply
+
+
 def passage(d: Draw) -> Draft:
     """Answer a question with the words of a passage, or say that it is not there."""
     if not d.short and d.chance(0.3):
         return retrieval(d)
-    if d.level in ("medium", "full") and d.chance(0.2):
-        text, question, reply = read(d)
-        head = {"role": "system", "content": d.line("passage systems", p=text)}
-        return Draft([head, user(question), says(reply)])
-    return Draft([*system(d), *reading(d)], earlier=lambda: reading(d))
+    apart = d.level in ("medium", "full") and d.chance(0.2)  # the text in a message of its own
+    head = [] if apart else system(d)
+    found = Passage(d)
+    first = found.question()
+    if apart:
+        head = [{"role": "system", "content": d.line("passage systems", p=found.text)}]
+    layout = "{q}" if apart else d.choice(d.lists["layouts"])
 
+    def turn(question: str, reply: str) -> list[Message]:
+        return [*head, user(put(layout, p=found.text, q=question)), says(reply)]
 
-def read(d: Draw) -> tuple[str, str, str]:
-    """Make up a passage, a question and its answer."""
-    subjects, rows = facts(d)
-    text = story(d, [row[1] for row in rows.values()], idle(d))
-    asked = d.choice(list(rows.values()))
-    _, _, question, reply = asked
-    other = statement(d, d.choice(subjects))
-    if d.chance(0.2) and other[0] not in rows:
-        question, reply = other[2], SILENT
-    return text, capital(question) if d.chance(0.8) else question, reply
+    earlier = None if apart else lambda: reading(d)
+    return Draft(turn(*first), earlier=earlier, again=lambda: turn(*found.question()))
 
 
 def reading(d: Draw) -> list[Message]:
     """Make one passage with its question, and the answer."""
-    text, question, reply = read(d)
-    return [user(put(d.choice(d.lists["layouts"]), p=text, q=question)), says(reply)]
+    found = Passage(d)
+    question, reply = found.question()
+    return [user(put(d.choice(d.lists["layouts"]), p=found.text, q=question)), says(reply)]
 
 
 def retrieval(d: Draw) -> Draft:
