@@ -71,7 +71,7 @@ class Shape:
 
 # From the config.json of nano, Qwen2.5 (0.5B, 1.5B, 3B, 7B, 14B, 32B) and Llama 3.1 (8B, 70B).
 SHAPES = {
-    "nano": Shape(8, 256, 4, 2, 64, 768, 4096, True),
+    "nano": Shape(4, 256, 4, 2, 64, 768, 4096, True),
     "0.5B": Shape(24, 896, 14, 2, 64, 4864, 151_936, True),
     "1.5B": Shape(28, 1536, 12, 2, 128, 8960, 151_936, True),
     "3B": Shape(36, 2048, 16, 2, 128, 11_008, 151_936, True),

@@ -61,7 +61,7 @@ q1.check(billions)
 # %% [markdown]
 # ## 2 · First tokens
 #
-# The kit brings a model of its own, *nano*: 7 million parameters, trained from nothing for this course, about a
+# The kit brings a model of its own, *nano*: 4 million parameters, trained from nothing for this course, about a
 # thousandth of a usual small model. It knows next to nothing about the world. What it has learned is an agent's work:
 # read a request, pick a tool, fill in the arguments, report the result. It is small enough to run anywhere, so that
 # you can look at everything it does.

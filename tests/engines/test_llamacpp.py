@@ -299,7 +299,7 @@ def test_a_damaged_file_is_refused_in_under_a_second(tmp_path: Path, damage: str
 
 
 def test_a_file_only_llama_cpp_finds_wrong_dies_in_a_child(tmp_path: Path) -> None:
-    data = gguf_bytes().replace(b"blk.7.attn_q.weight", b"blk.7.attn_Q.weight")
+    data = gguf_bytes().replace(b"blk.3.attn_q.weight", b"blk.3.attn_Q.weight")
     path = tmp_path / "odd.gguf"
     path.write_bytes(data)
     with pytest.raises(ModelFileInvalid):

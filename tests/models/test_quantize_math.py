@@ -20,7 +20,7 @@ from labkit.models.gguf import inspect
 from labkit.models.numpy_llama import nano_folder
 from labkit.models.sizes import LEVELS, SHAPES, Shape, file_bytes, memory, mix, weight_bytes
 
-TENSORS = ("token_embd.weight", "blk.0.attn_v.weight", "blk.7.ffn_down.weight")
+TENSORS = ("token_embd.weight", "blk.0.attn_v.weight", "blk.3.ffn_down.weight")
 
 
 @pytest.fixture(scope="module")
