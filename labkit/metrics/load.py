@@ -25,7 +25,7 @@ from labkit.engines.base import Model
 from labkit.errors import OptionInvalid
 from labkit.metrics.answer import Outcome
 from labkit.metrics.records import Record, about
-from labkit.metrics.request import ArrivalClock, ModelClient, Server, UrlClient
+from labkit.metrics.request import ModelClient, Server, UrlClient
 from labkit.models.hardware import machine
 from labkit.types import GenerationOptions, Message, Timing
 
@@ -101,14 +101,13 @@ class _Run:
         self.target, self.plan, self.prompts = target, plan, prompts
         self.done: list[Outcome] = []
         self.wall, self.interrupted = 0.0, False
-        self.clock = ArrivalClock()
         self.cancel: Callable[[], object] = lambda: None
 
     def run(self, progress: Callable[[], object]) -> None:
         """Work in a thread: a notebook's event loop is taken, and drawing a bar must not delay a stamp."""
         shown = 0
         with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(self._thread)
+            future = pool.submit(asyncio.run, self._send_all())
             while shown < len(self.done) or not future.done():
                 try:
                     wait([future], BEAT_S)
@@ -121,10 +120,6 @@ class _Run:
                         self.cancel()
             with suppress(asyncio.CancelledError):
                 future.result()
-
-    def _thread(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(self.clock)) as runner:
-            runner.run(self._send_all())
 
     async def _send_all(self) -> None:
         plan, task, loop = self.plan, asyncio.current_task(), asyncio.get_running_loop()
@@ -146,7 +141,7 @@ class _Run:
     def _client(self) -> Client:
         options = GenerationOptions(max_tokens=self.plan.max_tokens, ignore_eos=self.plan.ignore_eos)
         if isinstance(self.target, Server):
-            return UrlClient(self.target, options, self.plan.timeout, self.clock)
+            return UrlClient(self.target, options, self.plan.timeout)
         return ModelClient(self.target, options)
 
     async def _open_loop(self, client: Client, start: float, group: asyncio.TaskGroup) -> None:

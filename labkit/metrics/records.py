@@ -15,13 +15,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
 
 import labkit
 from labkit.engines.base import Model
 from labkit.errors import LabkitError, OptionInvalid, StorageFailed
 from labkit.models.hardware import machine
 from labkit.models.store import hash_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 RESAMPLES = 2_000
 ELSEWHERE = "another machine: "
@@ -62,6 +66,9 @@ METRICS: dict[str, Metric] = {
     "pp": Metric("tokens/s", "prompt tokens / time to read them, without tokenization", True, mean=True),
     "tg": Metric("tokens/s", "tokens written / time, without sampling, from an empty cache", True, mean=True),
     "load_time": Metric("s", "load() called → model ready; file made and in the page cache", False),
+    "start": Metric("s", "process started → first token; file made and in the page cache", False),
+    "tree_memory": Metric("bytes", "peak RSS of the process and of its servers, summed; with Python", False),
+    "prefill": Metric("tokens/s", "prompt tokens not in the cache / TTFT, per request", True),
     "peak_memory": Metric("bytes", "peak RSS of the engine's own process - its RSS before load", False),
     "weight_bytes": Metric("bytes", "size of the tensors read for each token", None),
     "bandwidth": Metric("bytes/s", "bytes of a buffer beyond the cache / time to read it, best run", True),
@@ -240,9 +247,9 @@ def compare(
 ) -> list[Difference]:
     """Compare every metric that both records have, with a bootstrap interval of the ratio for samples.
 
-    An interval from five samples is a little too narrow. Raises `OptionInvalid` when kind, machine (unless
-    `across_machines`) or a metric's definition differ. Source: B. Efron, "Bootstrap methods: another look at
-    the jackknife", Annals of Statistics 7 (1979), 1–26.
+    It holds what differs within the two runs; a machine that changed between them is not in it. Raises `OptionInvalid`
+    when kind, machine (unless `across_machines`) or a metric's definition differ. Source: B. Efron, "Bootstrap
+    methods: another look at the jackknife", Annals of Statistics 7 (1979), 1–26.
     """
     if not 0 < confidence < 1:
         raise OptionInvalid(f"confidence cannot be {confidence}", fix="a number between 0 and 1, as in 0.95")
@@ -264,7 +271,8 @@ def compare(
                 f"the definitions of {name} differ: {formulas}", fix="measure both with one labkit"
             )
     alone = tuple(f"{name} is in one of them only" for name in {**sides[0], **sides[1]} if name not in shared)
-    return [_difference(name, sides[0][name], sides[1][name], confidence, notes + alone) for name in shared]
+    rows = {name: (_rows(name, sides[0]), _rows(name, sides[1])) for name in shared}
+    return [_difference(name, *rows[name], confidence, notes + alone) for name in shared]
 
 
 def _machine(record: Record) -> dict[str, Any]:
@@ -286,14 +294,39 @@ def _unlike(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, .
     return tuple(f"{name} {a!s:.60} → {b!s:.60}" for name, a, b in pairs if a != b)
 
 
-def _blocks(samples: int) -> list[int]:
-    """Split RESAMPLES into blocks of at most 2²⁰ values (one resample, if that has more)."""
-    rows = max(1, 2**20 // samples)
-    return [min(rows, RESAMPLES - at) for at in range(0, RESAMPLES, rows)]
+def _rows(name: str, samples: Mapping[str, list[float]]) -> NDArray[Any]:
+    import numpy as np
+
+    # The gaps of one request depend on each other, so chance picks whole requests (about: some may be longer).
+    values = np.array(samples[name])
+    rows = min(len(values), len(samples.get("ttft") or values)) if name == "itl" else len(values)
+    return values[: len(values) // rows * rows].reshape(rows, -1)
+
+
+def _tail(counts: tuple[int, int], confidence: float) -> float:
+    """Return at which quantile a bootstrap of so few rows reaches as far as Student's t.
+
+    Source: T. Hesterberg, "What teachers should know about the bootstrap", The American Statistician 69 (2015), 371–386
+    (expanded percentile interval); t by M. Abramowitz, I. Stegun, "Handbook of mathematical functions", 26.7.5.
+    """
+    z, free, n = NormalDist().inv_cdf((1 + confidence) / 2), sum(counts) - 2, min(counts)
+    t = z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
+    return NormalDist().cdf(-t * math.sqrt(n / (n - 1)))
+
+
+def _resampled(rows: NDArray[Any], middle: Any, random: Any) -> NDArray[Any]:
+    import numpy as np
+
+    size = max(
+        1, 2**20 // rows.size
+    )  # values at a time, so that many samples need no more than some megabytes
+    parts = (min(size, RESAMPLES - at) for at in range(0, RESAMPLES, size))
+    picks = (random.integers(len(rows), size=(part, len(rows))) for part in parts)
+    return np.concatenate([middle(rows[pick].reshape(len(pick), -1), axis=1) for pick in picks])
 
 
 def _difference(
-    name: str, before: list[float], after: list[float], confidence: float, notes: tuple[str, ...]
+    name: str, before: NDArray[Any], after: NDArray[Any], confidence: float, notes: tuple[str, ...]
 ) -> Difference:
     import numpy as np
 
@@ -301,15 +334,12 @@ def _difference(
     middle = np.mean if metric.mean else np.median
     centres = float(middle(before)), float(middle(after))
     low = high = math.nan
-    if min(len(before), len(after)) > 1:
-        random = np.random.default_rng(0)
-        drawn = [
-            # in blocks, so that many samples need no more than some megabytes
-            np.concatenate([middle(random.choice(x, (size, len(x))), axis=1) for size in _blocks(len(x))])
-            for x in (before, after)
-        ]
+    counts = len(before), len(after)
+    if min(counts) > 1:
+        tail, random = _tail(counts, confidence), np.random.default_rng(0)
+        drawn = [_resampled(rows, middle, random) for rows in (before, after)]
         with np.errstate(divide="ignore", invalid="ignore"):
-            edges = np.quantile(np.divide(drawn[1], drawn[0]), [(1 - confidence) / 2, (1 + confidence) / 2])
+            edges = np.quantile(np.divide(drawn[1], drawn[0]), [tail, 1 - tail])
         low, high = (float(edge) for edge in edges)
     ratio = centres[1] / centres[0] if centres[0] else math.nan
     return Difference(name, metric.unit, *centres, ratio, low, high, notes)

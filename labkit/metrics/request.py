@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
+import json
 import time
+from collections import deque
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
+import h11
 import httpx
 
 from labkit.engines.base import Model
@@ -21,7 +25,7 @@ from labkit.types import GenerationOptions, Message
 LIST_TIMEOUT_S = 10.0
 MAX_THREADS = 256
 # Servers close idle connections after 5 s (uvicorn) or more; a request that meets that moment would be lost.
-LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
+IDLE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,42 +63,64 @@ class Server:
         return {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
 
 
-class ArrivalClock(selectors.DefaultSelector):
-    """Note when the event loop learned of new bytes: `before` is that moment for the code that reads them.
+class Wire(asyncio.Protocol):
+    """One HTTP/1.1 connection that stamps bytes the moment they come, and has them read when there is time.
 
-    Parsing takes turns, so a stamp made there is late by the parsing of all that came at the same time. A loop
-    wakes a reader one round after it was told of its bytes.
+    A client of 100 streams is busy with some while others speak. So a stamp costs next to nothing, and reading, which
+    costs more, takes turns: one piece for each round of the event loop. `turn` is what all connections share.
     """
 
-    now = before = 0.0
+    transport: asyncio.Transport
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait as ever, then look at the clock."""
-        ready = super().select(timeout)
-        self.before, self.now = self.now, time.perf_counter()
-        return ready
+    def __init__(self, turn: asyncio.Lock) -> None:
+        self.turn, self.http, self.idle_since = turn, h11.Connection(h11.CLIENT), 0.0
+        self.came, self.news = deque[tuple[float, bytes]](), asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        """Stamp what came."""
+        self.came.append((time.perf_counter(), data))
+        self.news.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Put the end behind what came: to h11, no bytes are the end."""
+        self.data_received(b"")
+
+    async def events(self) -> AsyncGenerator[tuple[float, Any], None]:
+        """Yield (time.perf_counter of its bytes, event) to the end; raise `h11.RemoteProtocolError` if it is torn."""
+        at = 0.0
+        while True:
+            event = self.http.next_event()
+            if event is not h11.NEED_DATA:
+                yield at, event
+                if isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
+                    return
+                continue
+            await self.news.wait()
+            async with self.turn:
+                await asyncio.sleep(0)  # what came meanwhile is stamped before this is read
+            at, data = self.came.popleft()
+            self.http.receive_data(data)
+            if not self.came:
+                self.news.clear()
 
 
 class UrlClient:
-    """Send requests to a server, and read its streams."""
+    """Send requests to a server, straight and without a proxy, and read its streams."""
 
-    def __init__(
-        self, server: Server, options: GenerationOptions, timeout: float, clock: ArrivalClock
-    ) -> None:
-        self.url, self.timeout, self.clock = f"{server.url}/chat/completions", timeout, clock
-        self.key = server.key
-        self.http = httpx.AsyncClient(headers=server.headers, timeout=None, limits=LIMITS)
-        self.body: dict[str, Any] = {
-            "model": server.model,
-            "max_tokens": options.max_tokens,
-            "temperature": 0,
-        }
-        self.body |= {"stream": True, "stream_options": {"include_usage": True}}
+    def __init__(self, server: Server, options: GenerationOptions, timeout: float) -> None:
+        self.url, self.timeout, self.key = httpx.URL(f"{server.url}/chat/completions"), timeout, server.key
+        self.turn, self.idle = asyncio.Lock(), list[Wire]()
+        self.encryption = httpx.create_ssl_context() if self.url.scheme == "https" else None
+        self.headers = {"Host": self.url.netloc.decode(), **server.headers}
+        self.headers["Content-Type"] = "application/json"
+        self.body: dict[str, Any] = {"model": server.model, "max_tokens": options.max_tokens}
+        self.body |= {"temperature": 0, "stream": True, "stream_options": {"include_usage": True}}
         self.body |= {"ignore_eos": True} if options.ignore_eos else {}
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self.http.aclose()
+        for wire in self.idle:
+            wire.transport.abort()
 
     async def ask(self, messages: list[Message], outcome: Outcome) -> None:
         """Connect, send when it is due, and settle the fate; whatever the server does, nothing is raised."""
@@ -105,7 +131,7 @@ class UrlClient:
         except TimeoutError:
             why = f"not complete within {self.timeout:g} s"
             reader.began = bool(outcome.stamps)
-        except httpx.HTTPError as exc:
+        except (OSError, h11.ProtocolError) as exc:
             why = f"{type(exc).__name__}: {exc}"
         if reader.error:
             # A server may repeat the key that it refuses.
@@ -116,22 +142,48 @@ class UrlClient:
             outcome.end("cut" if reader.began else "lost", why)
 
     async def _stream(self, messages: list[Message], outcome: Outcome, reader: AnswerReader) -> None:
-        async def connected(event: str, info: object) -> None:
-            if event == "http11.send_request_headers.started":
-                await outcome.wait()
+        body = json.dumps({**self.body, "messages": messages}).encode()
+        headers = [*self.headers.items(), ("Content-Length", str(len(body)))]
+        request = h11.Request(method="POST", target=self.url.raw_path, headers=headers)
+        wire = await self._connect()
+        parts = (request, h11.Data(data=body), h11.EndOfMessage())
+        data = b"".join(wire.http.send(part) or b"" for part in parts)
+        try:
+            await outcome.wait()
+            wire.transport.write(data)  # all at once, so that it is under way now
+            await self._read(wire, reader)
+            if wire.http.their_state is h11.DONE and not wire.came:
+                wire.http.start_next_cycle()
+                wire.idle_since = time.perf_counter()
+                self.idle.append(wire)
+        finally:
+            if wire not in self.idle:
+                wire.transport.abort()
 
-        body = {**self.body, "messages": messages}
-        request = self.http.build_request("POST", self.url, json=body, extensions={"trace": connected})
-        async with aclosing(await self.http.send(request, stream=True)) as response:
-            if not response.is_success:
-                reader.error = f"HTTP {response.status_code}"
-                reader.error += f": {(await response.aread()).decode('utf-8', 'replace'):.120}"
-                return
-            reader.began = True
-            async for data in response.aiter_raw():
-                reader.feed(data, self.clock.before)
-                if reader.error:
-                    return
+    async def _connect(self) -> Wire:
+        while self.idle:
+            wire = self.idle.pop()
+            if not wire.came and time.perf_counter() - wire.idle_since < IDLE_S:
+                return wire
+            wire.transport.abort()
+        port = self.url.port or (443 if self.encryption else 80)
+        loop, make = asyncio.get_running_loop(), partial(Wire, self.turn)
+        transport, wire = await loop.create_connection(make, self.url.host, port, ssl=self.encryption)
+        wire.transport = transport
+        return wire
+
+    async def _read(self, wire: Wire, reader: AnswerReader) -> None:
+        async with aclosing(wire.events()) as events:
+            async for at, event in events:
+                if isinstance(event, h11.Response):
+                    reader.began = 200 <= event.status_code < 300
+                    reader.error = "" if reader.began else f"HTTP {event.status_code}: "
+                elif isinstance(event, h11.Data) and reader.began:
+                    reader.feed(event.data, at)
+                    if reader.error:
+                        return
+                elif isinstance(event, h11.Data):
+                    reader.error += f"{event.data.decode('utf-8', 'replace'):.120}"
 
 
 class ModelClient:

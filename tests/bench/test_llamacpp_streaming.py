@@ -58,7 +58,7 @@ def growth(stamps: list[float]) -> float:
 @pytest.mark.parametrize("name", ["nano", "random-0.5b"])
 @pytest.mark.parametrize("variant", ["F16", "Q4_K_M"])
 def test_streaming_against_the_raw_loop(name: str, variant: str) -> None:
-    tokens, rounds = (768, 10) if name == "nano" else (192, 5)
+    tokens, rounds = (768, 10) if name == "nano" else (128, 3)
     options = GenerationOptions(max_tokens=tokens, ignore_eos=True)
     with load(name, engine="llamacpp", variant=variant, threads=1) as model:
         runs: dict[str, list[list[float]]] = {"raw": [], "labkit": []}
@@ -76,4 +76,5 @@ def test_streaming_against_the_raw_loop(name: str, variant: str) -> None:
         print(
             f"  {way:7} {middle:7.0f} tokens/s ({low:.0f} to {high:.0f}), ITL late/early {growths[way]:.3f}"
         )
-    print(f"  labkit / raw: speed {share:.3f}, growth {growths['labkit'] / growths['raw']:.3f}")
+    met = "" if name == "nano" else f" (Reach ≥ 0.98: {'met' if share >= 0.98 else 'NOT MET'})"
+    print(f"  labkit / raw: speed {share:.3f}{met}, growth {growths['labkit'] / growths['raw']:.3f}")

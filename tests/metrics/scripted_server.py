@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 SPIN_S = 0.002
-LATE: list[float] = []  # how late each chunk was written, s: what of an error is the server's
+# What really was, s: from a request's arrival to its first chunk, and from each chunk to the next.
+WROTE: dict[str, list[float]] = {"ttft": [], "itl": []}
 PROMPT_TOKENS = 7
 
 
@@ -96,10 +97,12 @@ class Answer:
                 event(delta(role="assistant", content="")) + b": keep-alive\n\n" + event({"choices": []})
             )
         step = self.plan.get("per_chunk", 1)
+        before = arrived
         for at, first in enumerate(range(0, tokens, step)):
-            due = arrived + self.plan.get("ttft", 0.0) + at * self.plan.get("itl", 0.0)
-            await until(due)
-            LATE.append(time.perf_counter() - due)
+            await until(arrived + self.plan.get("ttft", 0.0) + at * self.plan.get("itl", 0.0))
+            now = time.perf_counter()
+            WROTE["itl" if at else "ttft"].append(now - before)
+            before = now
             if at == tokens // 2 and await self.misbehave(do):
                 return
             await self.chunk(do, "né " * min(step, tokens - first))
@@ -154,7 +157,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             arrived = CLOCK.before
             if head[0].startswith("GET"):
                 path = head[0].split()[1]
-                found: Any = {"data": [{"id": "scripted"}]} if path == "/v1/models" else LATE
+                found: Any = {"data": [{"id": "scripted"}]} if path == "/v1/models" else WROTE
                 told = json.dumps(found).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(told), told))
                 continue
