@@ -110,6 +110,13 @@ class Engine(ABC):
         """
         raise OptionInvalid(f"{self.name} shows no scores", fix="load(…, engine='llamacpp')")
 
+    def embed_texts(self, texts: Sequence[str], truncate: bool) -> tuple[NDArray[np.float32], int]:
+        """Return vectors of length 1, shape (N, D), and the tokens read; a text that is too long is cut if `truncate`.
+
+        Engines with the flag `embed` have this method.
+        """
+        raise OptionInvalid(f"{self.name} makes no embeddings", fix="load(…, engine='llamacpp')")
+
     def time_raw(self, prompt: int, generate: int) -> tuple[float, float]:
         """Return seconds to read `prompt` random tokens, and to write `generate` from an empty cache.
 
@@ -219,6 +226,11 @@ class Model:
             return self.engine.window_logits(ids, first)
         finally:
             self._turn.release()
+
+    def embed(self, texts: Sequence[str], *, truncate: bool = True) -> tuple[NDArray[np.float32], int]:
+        """Return vectors of length 1, shape (N, D), and how many tokens were read."""
+        self._check_open()
+        return self.engine.embed_texts(texts, truncate)
 
     def close(self) -> None:
         """Free the engine's memory. Calling it twice is harmless."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.engines.base import Engine
+from labkit.engines.llamacpp_draft import Drafter
+from labkit.engines.llamacpp_embed import cut, mean_states, unit
 from labkit.engines.llamacpp_files import gguf_file, prompt_template, try_file
 from labkit.engines.llamacpp_native import Context, LoadOptions
 from labkit.engines.llamacpp_sampling import sampler
@@ -42,7 +45,7 @@ class LlamaCpp(Engine):
     """Run a GGUF file in this process."""
 
     name = "llamacpp"
-    tools = score = logits = constrained = raw_speed = True
+    tools = score = logits = embed = constrained = raw_speed = True
 
     @classmethod
     def available(cls) -> Availability:
@@ -57,16 +60,18 @@ class LlamaCpp(Engine):
         """Find or make the GGUF file, then load it."""
         chosen = settings_of(LoadOptions, cls.name, options)
         path = gguf_file(card, variant, context=chosen.context)
-        template = prompt_template(card, path)
-        try:
+        with ExitStack() as undo:
+            template = prompt_template(card, path)
+            undo.callback(template.close)
             try_file(card, path)
-            return cls(Context(path, chosen), template)
-        except BaseException:
-            template.close()
-            raise
+            context = Context(path, chosen)
+            undo.callback(context.free)
+            engine = cls(context, template, Drafter(context, chosen) if chosen.draft else None)
+            undo.pop_all()
+        return engine
 
-    def __init__(self, context: Context, template: ChatTemplate) -> None:
-        self.context, self.template, self.file = context, template, context.path
+    def __init__(self, context: Context, template: ChatTemplate, drafter: Drafter | None) -> None:
+        self.context, self.template, self.drafter, self.file = context, template, drafter, context.path
         template.tokens = {"bos_token": context.bos, "eos_token": context.eos}
         template.control_tokens = context.control_tokens(template.source)
 
@@ -83,11 +88,11 @@ class LlamaCpp(Engine):
     def stream(
         self, messages: Sequence[Message], tools: Sequence[Tool], options: GenerationOptions
     ) -> Iterator[Chunk]:
-        """Decode, sample, yield; one token at a time."""
+        """Read the prompt, then yield a chunk for each token that is sampled."""
         context = self.context
         ids = self.prompt(messages, () if options.tool_choice == "none" else tools)
         chain = sampler(context, options, tools)
-        sample, is_end = context.lib.llama_sampler_sample, context.lib.llama_vocab_is_eog
+        is_end = context.lib.llama_vocab_is_eog
         decode_text = codecs.getincrementaldecoder("utf-8")("replace").decode
         stops = StopReader(options.stop)
         limit = min(options.max_tokens, context.size - len(ids))
@@ -95,8 +100,7 @@ class LlamaCpp(Engine):
         written, stopped = 0, False
         try:
             cached = context.read(ids)
-            while written < limit:
-                token = sample(chain, context.ctx, -1)
+            for token in (self.drafter or context).tokens(chain, limit):
                 if not options.ignore_eos and is_end(context.vocab, token):
                     reason = "stop"
                     break
@@ -106,8 +110,6 @@ class LlamaCpp(Engine):
                 if stopped:
                     reason = "stop"
                     break
-                if written < limit:
-                    context.push(token)
             tail = "" if stopped else stops.held + decode_text(b"", True)
             yield Chunk(tail, 0, finish_reason=reason, usage=Usage(len(ids), written, cached))
         finally:
@@ -136,6 +138,11 @@ class LlamaCpp(Engine):
         self._check_room(range(max(prompt, generate)))
         return self.context.time_reading(prompt), self.context.time_writing(generate)
 
+    def embed_texts(self, texts: Sequence[str], truncate: bool) -> tuple[NDArray[np.float32], int]:
+        """Return the mean of the last layer's states for each text, and the tokens read."""
+        ids = cut([self.context.tokenize(text, special=False) for text in texts], self.context.size, truncate)
+        return unit(mean_states(self.context, ids)), sum(map(len, ids))
+
     def _check_room(self, ids: Sequence[int]) -> None:
         if len(ids) > self.context.size:
             raise ContextOverflow(
@@ -144,6 +151,8 @@ class LlamaCpp(Engine):
             )
 
     def close(self) -> None:
-        """Free model, context and the template's worker."""
+        """Free models, contexts and the template's worker."""
+        if self.drafter:
+            self.drafter.free()
         self.context.free()
         self.template.close()

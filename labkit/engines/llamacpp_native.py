@@ -27,7 +27,10 @@ ATTR_CONTROL, ATTR_USER_DEFINED = 1 << 3, 1 << 4  # llama.h, enum llama_token_at
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """Settle how a model is loaded. `context`, `batch` are tokens; 0 threads means the cores that are free."""
+    """Settle how a model is loaded. `context`, `batch` are tokens; 0 threads means the cores that are free.
+
+    `draft` names a smaller model of the same family, which guesses `draft_tokens` at a time (`llamacpp_draft`).
+    """
 
     context: int = 2048
     threads: int = 0
@@ -36,6 +39,8 @@ class LoadOptions:
     memory_lock: bool = False
     numa: bool = False
     flash_attention: bool = True
+    draft: str = ""
+    draft_tokens: int = 4
 
     def __post_init__(self) -> None:
         limits = {
@@ -43,12 +48,15 @@ class LoadOptions:
             "threads": (0, 512),
             "batch": (1, 65_536),
             "gpu_layers": (-1, 10_000),
+            "draft_tokens": (1, 64),
         }
         for name, (low, high) in limits.items():
             require_whole(name, getattr(self, name), low, high)
         for name in ("memory_lock", "numa", "flash_attention"):
             if not isinstance(getattr(self, name), bool):
                 raise OptionInvalid(f"{name} cannot be {getattr(self, name)!r:.60}", fix="True or False")
+        if not isinstance(self.draft, str):
+            raise OptionInvalid(f"draft cannot be {self.draft!r:.60}", fix='the name of a model: "pico"')
 
 
 class Log:
@@ -104,7 +112,7 @@ class Context:
             raise ModelFileInvalid(
                 f"llama.cpp cannot load {path.name}: {log.last()}", fix=f"delete {path} and load again"
             )
-        self.ctx = self.lib.llama_init_from_model(self.model, self._context_params())
+        self.ctx = self.lib.llama_init_from_model(self.model, self.context_params())
         if not self.ctx:
             self.free()
             raise EngineFailed(
@@ -133,7 +141,8 @@ class Context:
             params.load_mode = self.lib.LLAMA_LOAD_MODE_MMAP_MLOCK
         return params
 
-    def _context_params(self) -> Any:
+    def context_params(self) -> Any:
+        """Return llama.cpp's settings of a context of this size."""
         params = self.lib.llama_context_default_params()
         params.n_ctx = self.options.context
         params.n_batch = params.n_ubatch = min(self.options.batch, self.options.context)
@@ -211,17 +220,47 @@ class Context:
             if old != new:
                 break
             kept += 1
-        if not self.lib.llama_memory_seq_rm(self.memory, 0, kept, -1):
-            kept = 0  # recurrent models cannot forget a part
+        if not self.forget(kept):
+            kept = 0
             self.lib.llama_memory_clear(self.memory, True)
-        del self.seen[kept:]
+            self.seen.clear()
         return kept
+
+    def forget(self, kept: int) -> bool:
+        """Take all but the first `kept` tokens out of the cache; return False for a model that cannot."""
+        if not self.lib.llama_memory_seq_rm(self.memory, 0, kept, -1):
+            return False  # a recurrent model has one state, not a row for each token
+        del self.seen[kept:]
+        return True
+
+    @property
+    def cache_bytes(self) -> int:
+        """Return the size of what the cache holds now, as llama.cpp would save it."""
+        return int(self.lib.llama_state_seq_get_size(self.ctx, 0))
+
+    def tokens(self, chain: Any, limit: int) -> Iterator[int]:
+        """Yield up to `limit` tokens that the sampler `chain` picks, reading each before the next is picked."""
+        for left in reversed(range(limit)):
+            token = self.lib.llama_sampler_sample(chain, self.ctx, -1)
+            yield token
+            if left:
+                self.push(token)
 
     def push(self, token: int) -> None:
         """Read one more token."""
         self._one[0] = token
         self._decode(self._batch_one)
         self.seen.append(token)
+
+    def push_all(self, tokens: Sequence[int]) -> None:
+        """Read tokens in one batch; what follows each of them can then be sampled, at 0, 1, 2, …"""
+        batch = self.lib.llama_batch_init(len(tokens), 0, 1)
+        try:
+            self._fill(batch, tokens, len(self.seen), len(self.seen))
+            self._decode(batch)
+        finally:
+            self.lib.llama_batch_free(batch)
+        self.seen.extend(tokens)
 
     def _decode(self, batch: Any) -> None:
         code = self.lib.llama_decode(self.ctx, batch)

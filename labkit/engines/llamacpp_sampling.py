@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from labkit.engines.llamacpp_native import Context
 from labkit.engines.toolschema import call_schema
@@ -48,6 +52,44 @@ def sampler(context: Context, options: GenerationOptions, tools: Sequence[Tool])
     except BaseException:
         lib.llama_sampler_free(chain)
         raise
+
+
+def kept_tokens(
+    context: Context, scores: NDArray[np.float32], options: GenerationOptions
+) -> dict[int, float]:
+    """Return what llama.cpp may draw from next-token scores (V,): token → probability, once all filters ran."""
+    chain = sampler(context, options, ())
+    try:
+        left = _filtered(context, chain, dict(enumerate(scores.tolist())))
+    finally:
+        context.lib.llama_sampler_free(chain)
+    return {token: p for token, _, p in sorted(left, key=lambda item: -item[2])}
+
+
+def admits(context: Context, grammar: str, text: str) -> bool:
+    """Return whether a GBNF grammar lets `text` pass, as the model would cut it into tokens, and end there.
+
+    Raises `OptionInvalid` for a grammar that does not parse.
+    """
+    chain = sampler(context, GenerationOptions(grammar=grammar), ())
+    rules = context.lib.llama_sampler_chain_get(chain, 0)
+    try:
+        for token in [*context.tokenize(text, special=False), context.lib.llama_vocab_eos(context.vocab)]:
+            ((_, score, _),) = _filtered(context, rules, {token: 0.0})
+            if score < 0:  # a grammar gives minus infinity to what it does not admit
+                return False
+            context.lib.llama_sampler_accept(rules, token)
+        return True
+    finally:
+        context.lib.llama_sampler_free(chain)
+
+
+def _filtered(context: Context, chain: Any, scores: Mapping[int, float]) -> list[tuple[int, float, float]]:
+    """Run tokens and their scores through a sampler; return (token, score, probability) of what it leaves."""
+    data = (context.lib.llama_token_data * len(scores))(*((token, s, 0.0) for token, s in scores.items()))
+    array = context.lib.llama_token_data_array(data, len(data), -1, False)
+    context.lib.llama_sampler_apply(chain, ctypes.byref(array))
+    return [(item.id, item.logit, item.p) for item in array.data[: array.size]]
 
 
 def grammar_of(options: GenerationOptions, tools: Sequence[Tool]) -> str:
