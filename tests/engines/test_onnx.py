@@ -18,8 +18,6 @@ from labkit.engines.hf_folder import chat_template
 from labkit.engines.onnx import choose_provider
 from labkit.errors import EngineUnavailable, ModelFileInvalid, ModelNotFound, OptionInvalid
 
-pytestmark = pytest.mark.heavy
-
 
 @pytest.fixture(scope="module")
 def nano(onnx_export: Path) -> Iterator[Model]:
