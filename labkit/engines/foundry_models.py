@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import shutil
 import threading
@@ -14,6 +16,7 @@ from labkit.errors import DownloadFailed, ModelNotFound
 from labkit.models import store
 from labkit.models.card import ModelCard
 
+SDK = "foundry_local_sdk"
 starting = threading.Lock()
 
 
@@ -37,13 +40,13 @@ def start() -> Any:
         return sdk.FoundryLocalManager.instance
 
 
-def shipped_model(manager: Any, card: ModelCard, variant: str, threads: int) -> tuple[Any, Path]:
-    """Register a shipped export and return it with its folder; a registration is kept from one run to the next.
+def installed_sdk() -> Any:
+    """Return the package foundry_local_sdk, or None where it is not installed."""
+    return importlib.import_module(SDK) if importlib.util.find_spec(SDK) else None
 
-    Foundry takes its threads from genai_config.json and every file from beside it, so the export is copied.
-    """
-    import foundry_local_sdk as sdk
 
+def export_folder(card: ModelCard, variant: str, threads: int) -> Path:
+    """Return a folder as Foundry wants it: it takes its threads from genai_config.json and all files from beside it."""
     source, file = model_file(card, variant)
     folder = store.path_of(card.alias, f"foundry-{file.stem}-{threads}")
     config = read_json(source / "genai_config.json")
@@ -55,15 +58,30 @@ def shipped_model(manager: Any, card: ModelCard, variant: str, threads: int) -> 
             shutil.copyfile(original, part)
     with store.atomic_file(folder / "genai_config.json") as part:
         part.write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+    return folder
+
+
+def register(manager: Any, folder: Path, name: str) -> Any:
+    """Register a folder under a name in the local catalog, in place of another folder of that name.
+
+    A registration is kept from one run to the next.
+    """
+    import foundry_local_sdk as sdk
+
     local = manager.get_catalog(sdk.CatalogType.LOCAL)
-    name = f"{card.alias}-{file.stem}-{threads}-generic-cpu:1"
     with starting:
         known = local.get_model_variant(name)
         if known and Path(known.get_path()) != folder:  # LABKIT_HOME was moved
             local.unregister_model(name)
             known = None
         task = sdk.ModelInfoBuilder().set_string_property("task", "chat-completion")
-        return known or local.register_model(folder, name, task), folder
+        return known or local.register_model(folder, name, task)
+
+
+def shipped_model(manager: Any, card: ModelCard, variant: str, threads: int) -> tuple[Any, Path]:
+    """Register a shipped export and return it with its folder."""
+    folder = export_folder(card, variant, threads)
+    return register(manager, folder, f"{card.alias}-{variant.lower()}-{threads}-generic-cpu:1"), folder
 
 
 def public_model(manager: Any, alias: str, variant: str) -> tuple[Any, str]:

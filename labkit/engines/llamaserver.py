@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from labkit.engines.llamacpp_convert import can_quantize
+from labkit.engines.llamacpp_embed import cut
 from labkit.engines.llamacpp_files import gguf_file
 from labkit.engines.openai import OpenAI
 from labkit.engines.openai_request import UrlOptions
@@ -32,13 +37,14 @@ DYING_S = 0.5
 class LlamaServerOptions:
     """Settle how the server runs. `context` is tokens for each of `slots` requests at a time; `batch` is tokens.
 
-    0 threads means the cores that are free; times are seconds.
+    0 threads means the cores that are free; times are seconds. With `embeddings` it makes those, too.
     """
 
     context: int = 2048
     slots: int = 4
     threads: int = 0
     batch: int = 512
+    embeddings: bool = False
     timeout: float = 300.0
     start_timeout: float = 120.0
 
@@ -54,8 +60,11 @@ class LlamaServer(OpenAI):
     """Run a GGUF file in llama.cpp's server. `metrics_url` is where it tells Prometheus how it fares."""
 
     name = "llamaserver"
+    embed = True
     longer = "load(…, context=…) with more tokens for each slot"
     process: ServerProcess
+    settings: LlamaServerOptions
+    embedding: threading.Lock
     metrics_url: str
 
     @classmethod
@@ -81,6 +90,7 @@ class LlamaServer(OpenAI):
         try:
             engine = cls(UrlOptions(f"{url}/v1", key_env="", timeout=chosen.timeout), card.alias)
             engine.process, engine.file, engine.metrics_url = process, path, f"{url}/metrics"
+            engine.settings, engine.embedding = chosen, threading.Lock()
             engine.look_up()
         except BaseException:
             process.stop()
@@ -97,6 +107,22 @@ class LlamaServer(OpenAI):
             if self.process.ended(within=DYING_S):
                 raise self.process.failure() from exc
             raise
+
+    def embed_texts(self, texts: Sequence[str], truncate: bool) -> tuple[NDArray[np.float32], int]:
+        """Return the mean of the last layer's states for each text, and the tokens read: one batch at most."""
+        root, limit = self.url.removesuffix("/v1"), min(self.settings.batch, self.settings.context)
+        # One by one: the server spoils the means of two texts of unlike length that share a batch.
+        with self.vendor_errors(), self.embedding:
+            split = [self.answer(f"{root}/tokenize", content=text)["tokens"] for text in texts]
+            ids = cut(split, limit, truncate)
+            told = [self.answer(f"{self.url}/embeddings", input=text)["data"][0] for text in ids]
+        return np.array([row["embedding"] for row in told], np.float32), sum(map(len, ids))
+
+    def answer(self, url: str, **body: Any) -> Any:
+        """Return what the server says to a request; raise the `LabkitError` its status means."""
+        response = self.http.post(url, json=body)
+        self.check(response.status_code, response.text)
+        return response.json()
 
     def close(self) -> None:
         """Close the connections and stop the server."""

@@ -39,6 +39,9 @@ def parameters(library: Any, settings: dict[str, Any]) -> Any:
     params.fit_params = False  # the context is what was asked for, or an error
     params.cache_ram_mib = 0  # no copies of idle prompts beside the slots
     params.endpoint_metrics, params.ui, params.verbosity = True, False, WARNINGS
+    params.embedding = settings["embeddings"]
+    if params.embedding:
+        params.pooling_type = library.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     # A thought stays in the text, as in the engine llamacpp.
     params.reasoning_format = library.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
     return params

@@ -125,10 +125,10 @@ def reads_calls(dialect: Dialect, tools: Sequence[Tool], options: GenerationOpti
     """Return whether tools are shown to a model whose calls are read here, not by its server.
 
     llama.cpp's server refuses a grammar where it reads calls, and takes "required" to mean that a model may write on
-    and on before its call. It obeys a schema of one call to the letter.
+    and on before its call; vLLM, that its arguments may be any. Both obey a schema of one call to the letter.
     """
     required = options.tool_choice == "required"
-    return dialect is DIALECTS["llamacpp"] and bool(tools) and (required or options.grammar is not None)
+    return dialect is not PLAIN and bool(tools) and (required or options.grammar is not None)
 
 
 def _beyond(dialect: Dialect, options: GenerationOptions) -> dict[str, Any]:

@@ -5,7 +5,25 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from labkit.engines.ollama_daemon import Daemon
 from labkit.engines.process import ServerProcess, ServerSettings, free_port
+from labkit.engines.registry import engine_class
+from labkit.errors import EngineUnavailable
+
+
+def open_ollama(**options: Any) -> tuple[Daemon, ServerProcess | None]:
+    """Reach the daemon at OLLAMA_HOST, or on this machine; where none answers, start labkit's endpoint in its place.
+
+    `Daemon.who` says which it is. The endpoint ends with its process, which is None beside a daemon.
+    """
+    client = engine_class("ollama").available()
+    if not client.installed:
+        raise EngineUnavailable(client.reason, fix=client.fix)
+    try:
+        return Daemon(), None
+    except EngineUnavailable:
+        process, url = start_ollama_api(**options)
+        return Daemon(url), process
 
 
 def start_ollama_api(**options: Any) -> tuple[ServerProcess, str]:

@@ -1,6 +1,6 @@
 """What the Ollama-compatible endpoint answers: each function yields the lines of one answer.
 
-What labkit's engines cannot do is refused: raw prompts, `context`, other templates, images, embeddings. Durations
+What labkit's engines cannot do is refused: raw prompts, `context`, other templates, images. Durations
 are nanoseconds as measured here; `prompt_eval_duration` runs from the request to the first token, waiting included.
 """
 
@@ -14,8 +14,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel
 
+from labkit.engines.llamacpp_embed import unit
 from labkit.serving import ollama_requests as asked
 from labkit.serving.ollama_models import SHIPPED, ApiError, Entry, Models, Runner
 from labkit.types import Chunk
@@ -26,7 +28,7 @@ Line = dict[str, Any]
 def chat(models: Models, body: asked.ChatRequest, form: str = "message") -> Iterator[Line]:
     """Answer messages line by line; without any, load the model, or unload it where keep_alive is 0."""
     began, entry = time.perf_counter_ns(), models.get(body.model)
-    settings, tools = body.settings(entry), body.tools or []
+    settings, tools = body.settings(entry), [asked.in_order(tool) for tool in body.tools or []]
     if tools and "tools" not in entry.card.capabilities:
         raise ApiError(400, f"{body.model[:200]} does not support tools")
     if not body.messages and not body.stays:
@@ -80,11 +82,21 @@ def generate(models: Models, body: asked.GenerateRequest) -> Iterator[Line]:
     yield from chat(models, body.chat(), "response")
 
 
-def embed(models: Models, body: asked.Request) -> Iterator[Line]:
-    """Refuse, as Ollama does for a model without embeddings: no engine here makes them."""
-    models.get(body.model)
-    raise ApiError(501, "this model does not support embeddings")
-    yield {}
+def embed(models: Models, body: asked.EmbedRequest) -> Iterator[Line]:
+    """Answer with a vector of length 1 for each text; without any, only load the model."""
+    began, entry = time.perf_counter_ns(), models.get(body.model)
+    if not models.kind.embed:
+        raise ApiError(501, "this model does not support embeddings")
+    vectors, count = np.zeros((0, 0), np.float32), 0
+    with models.use(entry, body.settings(entry).num_ctx, body.stays) as runner:
+        load = time.perf_counter_ns() - began
+        if body.texts:
+            vectors, count = runner.model.embed(body.texts, truncate=body.truncate)
+        if body.dimensions:
+            vectors = unit(vectors[:, : body.dimensions])
+    counted = {"load_duration": load, "prompt_eval_count": count}
+    total = {"total_duration": time.perf_counter_ns() - began}
+    yield {"model": body.model, "embeddings": vectors.tolist()} | total | counted
 
 
 def pull(models: Models, body: asked.Request) -> Iterator[Line]:
@@ -198,8 +210,7 @@ def running(models: Models) -> Line:
 ANSWERS: dict[str, tuple[type[BaseModel], Callable[[Models, Any], Iterator[Line]]]] = {
     "chat": (asked.ChatRequest, chat),
     "generate": (asked.GenerateRequest, generate),
-    "embed": (asked.Request, embed),
-    "embeddings": (asked.Request, embed),
+    "embed": (asked.EmbedRequest, embed),
     "pull": (asked.Request, pull),
     "create": (asked.CreateRequest, create),
     "copy": (asked.CopyRequest, copy),

@@ -90,7 +90,9 @@ class Models:
     """Know every model by name, and keep those in use loaded. Several threads may call at once."""
 
     def __init__(self, first: str, engine: str, options: Mapping[str, Any]) -> None:
-        self.kind, self.options = engine_class(engine), options
+        self.kind = engine_class(engine)
+        # Only this server has to be told beforehand that embeddings will be asked for.
+        self.options = {"embeddings": True, **options} if engine == "llamaserver" else options
         self.entries: dict[str, Entry] = {}
         self.loaded: dict[str, Runner] = {}
         self._retired: list[Runner] = []

@@ -120,6 +120,17 @@ class ChatRequest(Request):
         return [*own, *(openai(turn) for turn in asked)]
 
 
+def in_order(tool: dict[str, Any]) -> dict[str, Any]:
+    """Put `required` behind `properties`, as OpenAI has it: Ollama's client turns them round, which misleads nano."""
+    function: Any = tool.get("function")
+    parameters = function.get("parameters") if isinstance(function, dict) else None
+    if not isinstance(parameters, dict) or "required" not in parameters:
+        return tool
+    rest = {key: value for key, value in parameters.items() if key != "required"}
+    ordered = rest | {"required": parameters["required"]}
+    return {**tool, "function": {**function, "parameters": ordered}}
+
+
 def openai(turn: Turn) -> Message:
     """Return a message as OpenAI's chat format has it."""
     if turn.images:
@@ -163,6 +174,19 @@ class GenerateRequest(Request):
         turns += [Turn(role="user", content=self.prompt, images=self.images)] if self.prompt else []
         rest = self.model_dump(include={"model", "options", "keep_alive", "think", "format"})
         return ChatRequest(messages=turns, **rest)
+
+
+class EmbedRequest(Request):
+    """Hold texts to embed; with `dimensions`, only the first so many numbers are kept."""
+
+    input: str | list[str] = []
+    truncate: bool = True
+    dimensions: int = Field(0, ge=0)
+
+    @property
+    def texts(self) -> list[str]:
+        """Return the texts as a list; an empty string alone is none, as for Ollama."""
+        return self.input if isinstance(self.input, list) else [self.input] if self.input else []
 
 
 class CreateRequest(Request):

@@ -18,9 +18,6 @@ from labkit.engines.foundry_models import start
 from labkit.engines.hf_folder import chat_template
 from labkit.engines.toolcalls import ToolCallReader
 from labkit.errors import DownloadFailed, EngineFailed, ModelNotFound, OptionInvalid
-from labkit.models import store
-
-pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +103,6 @@ def test_a_registration_is_used_again(nano: Model) -> None:
     load("nano", engine="foundry", threads=1).close()
     assert names() == before
     assert "nano-int4-1-generic-cpu:1" in before
-    assert (store.home() / "foundry" / "models").is_dir()
 
 
 def test_a_registration_that_points_elsewhere_is_replaced(

@@ -157,9 +157,10 @@ def test_servers_that_take_more_are_told_more_in_their_words(script: Script) -> 
     assert script.asked[-1]["stream_options"]["continuous_usage_stats"]
 
 
-def test_a_required_call_is_put_to_llamacpp_as_a_schema(script: Script) -> None:
+@pytest.mark.parametrize("owner", ["llamacpp", "vllm"])
+def test_a_required_call_is_put_as_a_schema(script: Script, owner: str) -> None:
     script.pieces = [delta(content='{"name": "go", '), delta(content='"arguments": {}}'), delta("stop"), DONE]
-    with served_by(script, "llamacpp") as model:
+    with served_by(script, owner) as model:
         reply = model.chat("hi", tools=[TOOL], tool_choice="required")
     assert script.asked[0]["tool_choice"] == "none" and script.asked[0]["tools"] == [TOOL]
     assert (reply.text, reply.finish_reason, str(reply)) == ("", "tool_calls", "→ go()")

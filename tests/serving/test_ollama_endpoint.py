@@ -14,7 +14,7 @@ for package in ("fastapi", "uvicorn"):
 
 from labkit.serving.endpoint import start_ollama_api  # noqa: E402
 from labkit.serving.ollama_models import ApiError, Models, key_of  # noqa: E402
-from labkit.serving.ollama_requests import Options, Request, parsed  # noqa: E402
+from labkit.serving.ollama_requests import Options, Request, in_order, parsed  # noqa: E402
 
 HELLO = {"model": "nano", "messages": [{"role": "user", "content": "Say this back"}], "stream": False}
 
@@ -104,6 +104,17 @@ def test_names_and_options_have_one_form() -> None:
     assert {key_of(name) for name in same} == {"nano:latest"}
     options = parsed(Options, {"stop": "x", "num_predict": 3, "unheard_of": 1}).generation(None, False)
     assert (options.stop, options.max_tokens, options.schema) == (("x",), 3, None)
+
+
+def test_a_tools_schema_comes_in_the_order_that_models_know() -> None:
+    tool = {
+        "type": "function",
+        "function": {"name": "a", "parameters": {"required": ["b"], "properties": {}}},
+    }
+    ordered = in_order(tool)
+    assert ordered == tool and list(ordered["function"]["parameters"]) == ["properties", "required"]
+    for odd in ({}, {"function": 7}, {"function": {"parameters": []}}, {"function": {"parameters": {}}}):
+        assert in_order(odd) == odd
 
 
 def test_uploads_of_an_endpoint_that_was_killed_are_deleted(
