@@ -84,7 +84,7 @@ def load(name: str = "nano", engine: str = "auto", variant: str | None = None, *
         print(why)
     kind = engine_class(engine)
     state = kind.available()
-    if not state.installed:
+    if not state.installed and "url" not in options:  # a server elsewhere needs nothing here
         raise EngineUnavailable(state.reason, fix=state.fix)
     wanted = variant or kind.default_variant(card)
     # An engine may make levels that no card lists, so only the spelling is settled here.
