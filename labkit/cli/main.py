@@ -12,10 +12,12 @@ import typer
 import labkit
 from labkit.cli.bench import bench, compare
 from labkit.cli.chat import chat
+from labkit.cli.engines import engines
 from labkit.cli.eval import evaluate
 from labkit.cli.group import Group
 from labkit.cli.load import load, sweep
 from labkit.cli.models import models
+from labkit.cli.race import race
 from labkit.cli.serve import serve
 from labkit.errors import NotebookFailed
 
@@ -111,20 +113,13 @@ def doctor(
     raise typer.Exit(0 if report.ok else 1)
 
 
-@app.command(rich_help_panel="This machine")
-def engines() -> None:
-    """List the engines, installed or not."""
-    from labkit.engines.doctor import engine_states
-
-    for state in engine_states():
-        print(f"{state.name:<12} {state}")
-
-
+app.add_typer(engines, name="engines", rich_help_panel="This machine")
 app.add_typer(models, name="models", rich_help_panel="Models")
 app.command(rich_help_panel="Models")(chat)
 app.command("eval", rich_help_panel="Models")(evaluate)
 app.command(rich_help_panel="Models")(bench)
 app.command(rich_help_panel="Models")(compare)
+app.command(rich_help_panel="Models")(race)
 app.command(rich_help_panel="Models")(load)
 app.command(rich_help_panel="Models")(sweep)
 app.command(rich_help_panel="Models")(serve)

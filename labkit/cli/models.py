@@ -92,6 +92,40 @@ def _print_variants(card: ModelCard) -> None:
         print(f"  {variant.quant:<8}  {file:<9}  {variant.bits:>11.2f}  {verdict}: {', '.join(notes)}")
 
 
+@models.command()
+def fit(
+    context: Annotated[
+        int | None, typer.Option(min=16, help="Tokens of the conversation; else 4,096 or the model's own.")
+    ] = None,
+) -> None:
+    """Say of each model which of its variants this machine can hold now, or why it can hold none."""
+    from labkit.models.catalog import catalog
+    from labkit.models.fit import size
+    from labkit.models.hardware import memory
+    from labkit.models.store import free_bytes
+
+    free, disk = memory()[1], free_bytes()
+    print(f"free: {size(free)} of memory, {size(disk)} of disk; what a model needs is estimated")
+    for alias, card in catalog().items():
+        print(f"{alias:<20} {_verdict(card, context, free, disk)}")
+
+
+def _verdict(card: ModelCard, context: int | None, free: int, disk: int) -> str:
+    from labkit.models.fit import fits, size
+
+    if context and context > card.context:
+        return f"no: its context ends at {card.context:,} tokens"
+    judged = sorted(fits(card, context, free), key=lambda fit: fit.memory.total)
+    loadable = [fit for fit in judged if fit.fits]
+    if not loadable:
+        return f"no: even {judged[0].variant.quant} {judged[0].reason}"
+    stored = [fit for fit in loadable if card.shipped or fit.variant.file_bytes <= disk]
+    if not stored:
+        return f"no: the file of {loadable[0].variant.quant} is {size(loadable[0].variant.file_bytes)}"
+    best = f"{stored[-1].variant.quant} {stored[-1].reason}"
+    return f"yes: {best}" + ("" if stored[-1] is judged[-1] else f"; {judged[-1].variant.quant} does not fit")
+
+
 def _plain(card: ModelCard) -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -103,7 +137,7 @@ def pull(
     name: Name,
     variant: OneVariant = None,
     engine: Annotated[
-        str, typer.Option("--engine", help="For which engine: llamacpp, onnx, mlx or ollama.")
+        str, typer.Option("--engine", help="For which engine: llamacpp, onnx, mlx, vllm or ollama.")
     ] = "llamacpp",
 ) -> None:
     """Download a model; one that was interrupted goes on where it stopped."""

@@ -6,14 +6,13 @@ a lesson can wait for them; every error and interval stands beside its figure. M
 
 from __future__ import annotations
 
-import html
 import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from labkit.engines.base import Model
 from labkit.engines.registry import load
@@ -24,22 +23,13 @@ from labkit.metrics.cases import data_folder
 from labkit.metrics.probes import loaded_machine
 from labkit.metrics.quality import divergence
 from labkit.metrics.records import METRICS, Record
+from labkit.metrics.table import Column, Table
 from labkit.models.gguf import inspect
 from labkit.models.hardware import free_cores
 
 LEVELS = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_1", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 LEAST_TEXT = 4_000  # characters: more than one window of 512 tokens
 TOKENS = 64  # read for pp, written for tg
-
-
-class Column(NamedTuple):
-    """Say how a field of `Level` is shown: value × scale, with so many digits."""
-
-    heading: str
-    unit: str
-    scale: float
-    digits: int
-    formula: str
 
 
 COLUMNS = {
@@ -77,8 +67,8 @@ class Level:
     errors: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class LevelTable:
+@dataclass(frozen=True, slots=True, repr=False)
+class LevelTable(Table):
     """Hold one row a level, the base first; `records` and `scores` keep every raw sample behind them."""
 
     title: str
@@ -90,28 +80,16 @@ class LevelTable:
     @property
     def cells(self) -> list[list[str]]:
         """Return the table as text, its headings first."""
-        heads = [f"{c.heading} [{c.unit}]" if c.unit else c.heading for c in COLUMNS.values()]
-        return [["", *heads], *([row.level, *(_cell(row, name) for name in COLUMNS)] for row in self.rows)]
+        return [
+            ["", *(c.head for c in COLUMNS.values())],
+            *([row.level, *(_cell(row, name) for name in COLUMNS)] for row in self.rows),
+        ]
 
     @property
     def footer(self) -> list[str]:
         """Return what to know about this run, then the formula of every column."""
         formulas = (f"{c.heading} = {c.formula}" for c in COLUMNS.values())
         return [*self.notes, *formulas, "± without more said is the standard error"]
-
-    def __repr__(self) -> str:
-        widths = [max(map(len, column)) for column in zip(*self.cells, strict=True)]
-        rows = ("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in self.cells)
-        return "\n".join([self.title, "", *rows, "", *self.footer])
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        title, *footer = (html.escape(line) for line in (self.title, *self.footer))
-        head, *body = ([html.escape(cell).replace(" ", "&nbsp;") for cell in row] for row in self.cells)
-        rows = [f"<tr><th>{'</th><th>'.join(head)}</th></tr>"]
-        rows += [f"<tr><th>{row[0]}</th><td>{'</td><td>'.join(row[1:])}</td></tr>" for row in body]
-        table = f'<div style="overflow-x:auto"><table>{"".join(rows)}</table></div>'
-        shown = f"<b>{title}</b>{table}<small>{'<br>'.join(footer)}</small>"
-        return {"text/plain": repr(self), "text/html": shown}
 
 
 def measure_levels(
@@ -205,7 +183,7 @@ def _check(name: str, value: int, least: int) -> None:
 def _cell(row: Level, name: str) -> str:
     column = COLUMNS[name]
     value = row.calls.share if name == "calls" else getattr(row, name)
-    shown = f"{column.scale * value:,.{column.digits}f}" if math.isfinite(value) else "-"
+    shown = column.shown(value)
     if name == "calls":
         return f"{shown} ({100 * row.calls.low:.0f}–{100 * row.calls.high:.0f})"
     error = row.errors.get(name)

@@ -154,16 +154,30 @@ def _gpu() -> list[Reader]:
     return [read] if gpus else []
 
 
-def peak_rss() -> int:
-    """Return the most resident memory this process ever had, in bytes, as the system kept it."""
+def peak_rss(pid: int | None = None) -> int:
+    """Return the most resident memory a process (this one) ever had, in bytes, as the system kept it.
+
+    macOS keeps no other process's peak: what that has now stands for it.
+    """
     if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
+        return int(psutil.Process(pid).memory_info().peak_wset)
     if sys.platform == "linux":  # getrusage would count the process that started this one
-        line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
+        lines = Path(f"/proc/{pid or 'self'}/status").read_text().splitlines()
+        return next((int(x.split()[1]) * 1024 for x in lines if x.startswith("VmHWM")), 0)  # 0: it has ended
+    if pid is not None:
+        return int(psutil.Process(pid).memory_info().rss)
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def peak_of_tree() -> int:
+    """Return the peaks of this process and of all that it started and that still run, summed, in bytes."""
+    total = peak_rss()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(OSError, psutil.Error):  # it ended just now
+            total += peak_rss(child.pid)
+    return total
 
 
 @dataclass(frozen=True, slots=True)

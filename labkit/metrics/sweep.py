@@ -77,14 +77,21 @@ def _key(point: Point) -> str:
     return json.dumps(point, sort_keys=True)
 
 
-def run_point(point: Point) -> Result:
-    """Bench one point in a process of its own; return its record, or in words why there is none."""
+def run_point(point: Point, module: str = __name__, timeout: float | None = None) -> Result:
+    """Measure one point in a process of its own; return its record, or in words why there is none.
+
+    The process is `python -m module POINT FILE`; `timeout` is seconds.
+    """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "record.jsonl"
-        command = [sys.executable, "-P", "-m", __name__, json.dumps(point), str(out)]
-        child = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace"
-        )
+        command = [sys.executable, "-P", "-m", module, json.dumps(point), str(out)]
+        try:
+            child = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True,
+                encoding="utf-8", errors="replace", timeout=timeout,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return f"it took longer than {timeout:g} s"
         if child.returncode == 0:
             return records.read(out)[0]
     said = child.stderr.strip().splitlines()

@@ -44,6 +44,7 @@ class ModelCard:
 
     `layers` and `kv_width` (key/value heads × their size) give the KV cache, `vocab` the scores' buffer.
     `capabilities` uses Ollama's words: completion, tools, vision, thinking, embedding.
+    `tasks` are what edge-AI course texts recommend it for (quoted): light, balanced, code, capable.
     `verified` is true only where somebody pulled the files and ran them.
     """
 
@@ -53,6 +54,7 @@ class ModelCard:
     license: str
     context: int
     capabilities: frozenset[str]
+    tasks: tuple[str, ...] = ()
     refs: Mapping[str, Ref] = field(default_factory=dict)
     variants: tuple[Variant, ...] = ()
     default_variant: str = "Q4_K_M"

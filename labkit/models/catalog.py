@@ -122,6 +122,7 @@ def _card(alias: str, entry: Mapping[str, Any]) -> ModelCard:
         for quant, megabytes in rest.pop("variants").items()
     ]
     refs = {engine: Ref(**ref) for engine, ref in rest.pop("refs", {}).items()}
+    rest["tasks"] = tuple(rest.get("tasks", ()))
     capabilities = frozenset(rest.pop("capabilities"))
     card = ModelCard(alias, refs=refs, variants=tuple(variants), capabilities=capabilities, **rest)
     if not variants:

@@ -8,6 +8,7 @@ import pytest
 
 from labkit.errors import ModelFileInvalid, ModelNotFound, OptionInvalid
 from labkit.models.catalog import catalog, find
+from labkit.models.cloud import cloud_models
 
 MINE = """
 [mine]
@@ -34,7 +35,7 @@ def test_every_card_is_complete() -> None:
         assert card.alias == alias and card.title and card.license and card.source
         assert card.layers > 0 and card.kv_width > 0 and card.vocab > 0 and card.context > 0
         assert card.capabilities <= {"completion", "tools", "vision", "thinking", "embedding"}
-        assert card.variant().quant == "Q4_K_M"
+        assert card.variant().quant == ("F16" if "embedding" in card.capabilities else "Q4_K_M")
         weights = [v.file_bytes for v in card.variants]
         assert all(w > 0 for w in weights) and len({v.quant for v in card.variants}) == len(weights)
         assert all(2 < v.bits < 17 for v in card.variants)
@@ -53,6 +54,32 @@ def test_nano_and_pico_are_shipped_for_every_engine_and_nobody_claims_more_than_
     assert not any(card.shipped for card in others)
     assert [card.alias for card in others if card.verified] == ["random-0.5b"], "made here, and run"
     assert not any(v.sha256 for card in others for v in card.variants)
+
+
+# Each model the course speaks of, by the name that an engine's users know it by: a tag, an alias or a repository.
+NAMED = {
+    "phi-4": "foundry", "phi-4-mini": "foundry", "phi3.5": "ollama", "microsoft/Phi-3.5-mini-instruct": "vllm",
+    "qwen2.5-0.5b": "foundry", "qwen2.5:0.5b": "ollama", "Qwen/Qwen2.5-0.5B-Instruct": "vllm",
+    "Qwen/Qwen2.5-1.5B-Instruct": "vllm", "qwen2.5:7b": "ollama", "qwen2.5-coder-0.5b": "foundry",
+    "llama3.1:8b": "ollama", "llama3.2:1b": "ollama", "llama3.2:3b": "ollama", "tinyllama": "ollama",
+    "codellama:7b-code": "ollama", "codegemma:7b-code": "ollama",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "engine"), NAMED.items())
+def test_every_model_the_course_names_is_here(name: str, engine: str) -> None:
+    assert [
+        card.alias for card in catalog().values() if engine in card.refs and card.refs[engine].repo == name
+    ]
+
+
+def test_cloud_models_are_price_references_and_no_more() -> None:
+    clouds = cloud_models()
+    assert set(clouds) == {"gpt-4o", "gpt-4o-mini", "gpt-3.5-turbo"} and not set(clouds) & set(catalog())
+    for model in clouds.values():
+        assert 0 < model.input_usd < model.output_usd and model.context > 0 and not model.verified
+        assert model.source.startswith("https://") and len(model.as_of) == 7
+    assert clouds["gpt-4o"].cost(1_000_000, 500_000) == pytest.approx(2.5 + 5)
 
 
 def test_a_name_in_any_case() -> None:
