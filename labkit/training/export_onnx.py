@@ -7,6 +7,7 @@ onnx/source.json, which says of which weights they are. The same weights and pac
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,9 @@ from labkit.models.catalog import find
 def build(source: Path, precision: str, out: Path) -> None:
     """Run ONNX Runtime GenAI's model builder for the CPU, in a process of its own: it prints, and imports torch."""
     command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-m", str(source), "-o", str(out)]
-    subprocess.run([*command, "-p", precision, "-e", "cpu", "-c", str(out)], check=True)
+    # It writes the commit of the repository it lies in into the file; in a virtual environment that is this one.
+    alone = os.environ | {"GIT_DIR": os.devnull}
+    subprocess.run([*command, "-p", precision, "-e", "cpu", "-c", str(out)], check=True, env=alone)
 
 
 def halve(model: ir.Model) -> None:
