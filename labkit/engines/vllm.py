@@ -76,9 +76,9 @@ class VllmMetrics:
     }
 
     def __str__(self) -> str:
-        now = f"{self.running:.0f} running, {self.waiting:.0f} waiting, {self.kv_cache_usage:.0%} of the cache in use"
+        now = f"{self.running:.0f} running, {self.waiting:.0f} waiting, {self.kv_cache_usage:.0%} of the cache used"
         total = f"{self.prompt_tokens:,.0f} tokens read, {self.generation_tokens:,.0f} written"
-        return f"{now}; {total}; prefix cache: {self.prefix_hits:,.0f} of {self.prefix_queries:,.0f} tokens"
+        return f"{now}; {total}; prefix cache: {self.prefix_hits:,.0f} of {self.prefix_queries:,.0f}"
 
     @classmethod
     def read(cls, text: str) -> Self:

@@ -188,12 +188,12 @@ for name, replies in (("same beginning", same), ("other beginning", other)):
     print(f"{name:15} TTFT {ttft:6.1f} ms, {usage.cached_tokens:4} of {usage.prompt_tokens} tokens cached")
 
 # %% [markdown]
-# **Read the cached tokens.** In vLLM they are whole blocks: the last, unfinished one is read again. One word at the
+# **Read the cached tokens.** In vLLM they are whole blocks: the rest of the beginning is read again. One word at the
 # front, a date or a user's name, and nothing of the rest is found: put what changes last.
 #
 # A server under load cannot be asked how it feels, but it says so anyway: at `/metrics`, as text, one number a
-# line. It is Prometheus' format, which monitoring systems read every few seconds. Here is such a page: the names are
-# those of vLLM 0.32, the values are **made up** for an exercise.
+# line. It is Prometheus' format, which monitoring systems read every few seconds. Here is part of
+# such a page, a **recording**: vLLM 0.32 served nano with `max_num_seqs` 8, and twelve callers had the same beginning.
 
 # %%
 page = (data_folder("vllm") / "metrics.txt").read_text("utf-8")
@@ -207,7 +207,7 @@ print("\n".join(line for line in page.splitlines() if line.startswith("vllm:")))
 # %%
 from labkit.engines.vllm import VllmMetrics
 
-print("made up: ", VllmMetrics.read(page))
+print("recorded:", VllmMetrics.read(page))
 print(
     "measured:",
     m.engine.metrics() if vllm_here else "no vLLM here; llama.cpp's server has metrics of its own",
@@ -216,7 +216,7 @@ print(
 # %% [markdown]
 # ### Exercise 3
 #
-# From the **made-up page**: which share of the tokens that were looked up did the prefix cache have (`hit_rate`, from
+# From the **recording**: which share of the tokens that were looked up did the prefix cache have (`hit_rate`, from
 # 0 to 1)? And how many prompt tokens had to be `computed`, because they were not there?
 
 # %%
@@ -250,8 +250,8 @@ with ThreadPoolExecutor(1) as pool:
 Timeline(m.reply_of(chunks))
 
 # %% [markdown]
-# **Read the gap** in the blue ticks: it is the newcomer's prompt. A smaller budget makes more gaps, each shorter,
-# and the newcomer waits longer for its first token. The number of steps is plain arithmetic:
+# **Read the widest gap** between the blue ticks: there the newcomer's prompt was read. A smaller budget makes more
+# gaps, each shorter, and the newcomer waits longer for its first token. The number of steps is plain arithmetic:
 
 # %%
 prompt = newcomer.result().usage.prompt_tokens

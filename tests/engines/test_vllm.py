@@ -192,6 +192,14 @@ def python() -> Path:
     return python_of("vllm")
 
 
+def alive(process: psutil.Process) -> bool:
+    """Return whether a process still works: one that nobody has asked about (a zombie) does not."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.mark.heavy
 def test_vllm_itself_understands_every_command(python: Path) -> None:
     commands = [settings.command("some/model")[2:] for settings in TEMPLATES.values()]
@@ -220,4 +228,5 @@ def test_the_development_template_answers_as_llamacpp_does(python: Path, llamacp
         assert after.prompt_tokens > before.prompt_tokens and after.prefix_hits == 0
     same = sum(a == b for a, b in zip(answers, llamacpp_answers, strict=True))
     assert same >= 0.9 * len(answers), "float32 and float16 may part at a near tie, no more"
-    assert workers and not any(process.is_running() for process in [server, *workers])
+    psutil.wait_procs([server, *workers], timeout=5)
+    assert workers and not any(map(alive, [server, *workers]))
