@@ -92,8 +92,9 @@ def test_load_agrees_with_vllms_own_benchmark(tmp_path: Path) -> None:
         pytest.skip("needs vLLM: labkit engines install vllm")
     prompts = texts()
     ours, theirs = [], []
-    # Without the prefix cache: what one of the two has sent would be quicker for the other.
-    with load("nano", engine="vllm", enable_prefix_caching=False, start_timeout=1200) as model:
+    # Without the prefix cache: what one of the two has sent would be quicker for the other. One thread: the client
+    # needs a core of its own.
+    with load("nano", engine="vllm", enable_prefix_caching=False, threads=1, start_timeout=1200) as model:
         url = model.engine.url  # type: ignore[attr-defined]
         for _ in range(ROUNDS):
             ours.append(by_labkit(url, prompts))

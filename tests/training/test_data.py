@@ -141,7 +141,7 @@ def test_lessons_are_valid_and_share_their_tools(level: Level) -> None:
         assert all(e.tools == lesson[0].tools for e in lesson)
         for e in lesson:
             check(e)
-            assert length(e) <= MOST.get(level, 1_500)
+            assert length(e) <= 1.25 * MOST.get(level, 1_500)  # other dialects' schemas are longer
 
 
 def test_lessons_teach_skills_in_the_shares_of_examples() -> None:

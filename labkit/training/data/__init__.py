@@ -1,7 +1,7 @@
 """Training data of nano: endless, seeded, from open distributions.
 
 `world` reads the tables, `draw` draws words and values, `tools` and `asking` make tools and requests, `phrasing`
-the manners around them, and the modules named `…_skills` whole conversations.
+the manners around them, the modules named `…_skills` whole conversations, and `dialect` rewrites tool schemas.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from .chain_skills import dependent, parallel
 from .conversation import Draft, lengthen, number_calls, others, size, system
+from .dialect import translate
 from .draw import Draw, Level
 from .memory_skills import copy, identity, memory
 from .route_skills import route
@@ -137,7 +138,8 @@ def lessons(
         level = rng.choices(levels, shares)[0]
         weights = {name: weight * EMPHASIS.get(name, 1.0) for name, weight in skills(level).items()}
         if level not in REQUESTS:
-            yield [example(rng, level=level, skill=pick(rng, weights), world=world)]
+            single = example(rng, level=level, skill=pick(rng, weights), world=world)
+            yield [replace(single, tools=translate(rng, single.tools))]
             continue
         practised = {m.__name__: weights.pop(m.__name__) for m in PRACTISED if m.__name__ in weights}
         for maker in QUESTIONED:
@@ -155,7 +157,7 @@ def pick(rng: random.Random, weights: Mapping[str, float]) -> str:
 def questions(d: Draw, skill: str) -> list[Example]:
     """Make requests on one text, or to one offer of labels; a single one where the skill has no more."""
     draft = drafted(d, skill)
-    schemas, made = shuffled(d.rng, draft), [draft]
+    schemas, made = translate(d.rng, shuffled(d.rng, draft)), [draft]
     if draft.again:
         more = [replace(draft, messages=draft.again()) for _ in range(REQUESTS[d.level] - 1)]
         made += [each for each in more if size(each) <= BOUNDS[d.level][1]]
@@ -170,8 +172,7 @@ def practice(d: Draw, weights: Mapping[str, float]) -> list[Example]:
         tools = offer(d, [lacking(d) if d.chance(0.3) else wanted(d)], others(d))
         if size(Draft([], tools)) < high * 0.6:
             break
-    schemas = [tool.schema for tool in tools]
-    d.rng.shuffle(schemas)
+    schemas = translate(d.rng, shuffled(d.rng, Draft([], tools)))
     made: list[Example] = []
     while len(made) < REQUESTS[d.level]:
         first = d.choice(tools)
