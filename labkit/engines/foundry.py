@@ -96,7 +96,7 @@ class Foundry(Engine):
             for tool in () if options.tool_choice == "none" else tools:
                 function = tool["function"]
                 schema = json.dumps(function.get("parameters") or {"type": "object", "properties": {}})
-                session.add_tool_definition(function["name"], function.get("description", ""), schema)
+                session.add_tool_definition(function["name"], function["description"], schema)
             for item in self.items(messages):
                 request.add_item(item)
             request.set_options(self.settings(options, 1))

@@ -126,6 +126,7 @@ def json_schema(hint: Any) -> dict[str, Any]:
 
 
 def _checked(tool: object) -> Tool:
+    """Return a ready-made tool in the one form that every engine is given."""
     function = tool.get("function") if isinstance(tool, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise OptionInvalid(
@@ -139,4 +140,8 @@ def _checked(tool: object) -> Tool:
         raise OptionInvalid(
             f"tool {function['name']!r} has no object schema", fix='"parameters": {"type": "object", …}'
         )
-    return tool  # type: ignore[return-value]
+    # Some servers leave out a missing description and some write an empty one: with one, a model reads the same
+    # prompt on every engine.
+    description = function.get("description") or ""
+    written = {"name": function["name"], "description": description, "parameters": dict(parameters)}
+    return {"type": "function", "function": {**written, **function, **written}}

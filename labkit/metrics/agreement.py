@@ -1,7 +1,7 @@
 """Where the greedy answers of two engines part, and how near a tie the model was: rounding decides near ties.
 
-Tools are written into the system turn, as the model's own template writes them, and are not offered: some servers
-add an empty description to a tool without one, and llama.cpp's holds a call to its schema once it has begun.
+Tools are written into the system turn, as the model's own template writes them, and are not offered: llama.cpp's
+server holds a call to its schema once it has begun, which is no greedy answer.
 """
 
 from __future__ import annotations

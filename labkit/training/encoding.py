@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from labkit.engines.toolschema import tool_schemas
 from labkit.models.template import ChatTemplate
 from labkit.training.data import Example, Level, examples
 from labkit.training.tokenizer import train_tokenizer
@@ -43,7 +44,8 @@ class Encoder:
 
     def encode(self, example: Example) -> tuple[list[int], list[bool]]:
         """Return token ids (T,) and whether each is the assistant's own, its closing <|im_end|> included."""
-        text = self.template.render(example.messages, example.tools, add_generation_prompt=False)
+        tools = tool_schemas(example.tools)  # as they are given to every engine
+        text = self.template.render(example.messages, tools, add_generation_prompt=False)
         ids = self.tokenizer.encode(text).ids
         own, at, width = [False] * len(ids), 0, len(self.opening)
         while at < len(ids):

@@ -22,7 +22,8 @@ from labkit.errors import (
 )
 
 KEY = "sk-a-secret-key"
-TOOL = {"type": "function", "function": {"name": "go", "parameters": {"type": "object", "properties": {}}}}
+NOTHING = {"type": "object", "properties": {}}
+TOOL = {"type": "function", "function": {"name": "go", "description": "Go.", "parameters": NOTHING}}
 
 
 def event(**parts: Any) -> bytes:

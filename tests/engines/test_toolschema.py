@@ -1,5 +1,6 @@
 """Python functions become OpenAI tools."""
 
+import json
 from enum import Enum
 from typing import Annotated, Any, Literal
 
@@ -53,9 +54,13 @@ def test_every_hint_becomes_its_schema() -> None:
     }
 
 
-def test_ready_dicts_pass_through() -> None:
-    tool = {"type": "function", "function": {"name": "a.b-c", "parameters": {"type": "object"}}}
-    assert tool_schemas([tool]) == [tool]
+def test_ready_dicts_come_out_in_one_form() -> None:
+    """A missing description is empty, and the keys stand in one order: every engine then shows one prompt."""
+    tool = {"function": {"strict": True, "parameters": {"type": "object"}, "name": "a.b-c"}}
+    made = tool_schemas([tool])
+    written = {"name": "a.b-c", "description": "", "parameters": {"type": "object"}, "strict": True}
+    assert json.dumps(made) == json.dumps([{"type": "function", "function": written}])
+    assert tool_schemas(made) == made
 
 
 def untyped(city):  # type: ignore[no-untyped-def]
