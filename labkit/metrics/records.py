@@ -134,16 +134,23 @@ def _formula(name: str) -> str:
 
 def about(model: Model, /, **settings: Any) -> dict[str, Any]:
     """Say what is measured and where. `weights` is the sha256 of the file the engine runs, "" for no file."""
+    return about_here(
+        engine=model.engine.name,
+        engine_version=model.engine.available().version,
+        model=model.card.alias,
+        variant=model.variant,
+        weights=_weights(model.engine.file),
+        settings=settings,
+    )
+
+
+def about_here(**measured: Any) -> dict[str, Any]:
+    """Say on which machine, when, and with which labkit something was measured."""
     return {
         "labkit": labkit.__version__,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": asdict(machine()),
-        "engine": model.engine.name,
-        "engine_version": model.engine.available().version,
-        "model": model.card.alias,
-        "variant": model.variant,
-        "weights": _weights(model.engine.file),
-        "settings": settings,
+        **measured,
     }
 
 

@@ -46,8 +46,8 @@ for engine, why in missing.items():
 #
 # A fair race needs equal runners. All use the same checkpoint, at the level where no weight is rounded: F16 or FP32.
 # Every engine is started in a process of its own, with as many threads as this process may use cores. And all read the
-# same tokens: the prompts have their tools written out in the system turn. Offered as tools, they would not be the
-# same. Some servers add an empty description to a tool that has none; llama.cpp's server holds a call to its schema.
+# same tokens: the prompts have their tools written out in the system turn. Offered as tools, they would not be
+# answered alike: llama.cpp's server, for one, holds a call to its schema once it has begun.
 #
 # **Predict**: which engine has its first token first? Which writes fastest? Which takes the least memory? Write down
 # your bets.
