@@ -12,7 +12,7 @@ NBMAKE := $(BIN)/python -m pytest -p no:warnings -p labkit.classroom.wakeup \
 # llama-cpp-python is compiled on this machine; without a compiler, llama.cpp's server comes ready-built. The
 # stamp's name says which it was, so that `make lab` tries again once there is a compiler.
 COMPILER := $(shell c++ --version >/dev/null 2>&1 || g++ --version >/dev/null 2>&1 && echo yes)
-EXTRAS := widgets,ollama,serve,$(if $(COMPILER),llamacpp,llamaserver)
+EXTRAS := widgets,agents,rag,ollama,serve,$(if $(COMPILER),llamacpp,llamaserver)
 STAMP := $(VENV)/.made-$(if $(COMPILER),with,without)-llamacpp
 
 .DEFAULT_GOAL := help
