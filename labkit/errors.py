@@ -12,6 +12,8 @@
     ├── EngineUnavailable    not installed, not supported here, or not answering
     ├── EngineTimeout        no answer in time
     ├── EngineFailed         the engine broke while working
+    ├── ToolDenied           a tool that may not do what it was asked to
+    ├── AnswerInvalid        a model's answer that does not fit what was asked for
     └── NotebookFailed       a lab that did not run to its end
 
 A message has two parts: what failed with the value seen, and what to type next.
@@ -78,6 +80,14 @@ class EngineTimeout(LabkitError):
 
 class EngineFailed(LabkitError):
     """An engine that broke while it was working, or was used after `close()`."""
+
+
+class ToolDenied(LabkitError):
+    """A tool that tried what it has no permission for, or that cannot be run safely here."""
+
+
+class AnswerInvalid(LabkitError):
+    """A model's answer that does not fit the form that was asked for."""
 
 
 class NotebookFailed(LabkitError):

@@ -290,7 +290,7 @@ class Model:
                 self._turn.release()
 
 
-def close_source(source: Iterator[Chunk]) -> None:
+def close_source(source: Iterator[Any]) -> None:
     """End an engine's generator now instead of when it is collected: its `finally` stops the engine."""
     close = getattr(source, "close", None)
     if close:

@@ -106,6 +106,7 @@ def score(
     cases: Sequence[Case],
     *,
     constrained: bool = False,
+    max_tokens: int = MAX_TOKENS,
     progress: Callable[[], object] | None = None,
     **settings: Any,
 ) -> Scores:
@@ -118,10 +119,10 @@ def score(
         raise OptionInvalid(f"{model.engine.name} cannot constrain its output", fix="leave out constrained")
     began, results = time.perf_counter(), []
     for case in cases:
-        results.append(_ask(model, case, constrained))
+        results.append(_ask(model, case, constrained, max_tokens))
         if progress:
             progress()
-    used = {"temperature": 0, "max_tokens": MAX_TOKENS, "constrained": constrained, **settings}
+    used = {"temperature": 0, "max_tokens": max_tokens, "constrained": constrained, **settings}
     return Scores(tuple(results), _about(model, cases, used, time.perf_counter() - began))
 
 
@@ -133,11 +134,11 @@ def _about(model: Model, cases: Sequence[Case], settings: dict[str, Any], second
     }
 
 
-def _ask(model: Model, case: Case, constrained: bool) -> Result:
+def _ask(model: Model, case: Case, constrained: bool, max_tokens: int) -> Result:
     began = time.perf_counter()
     try:
         grammar = call_grammar(case.tools) if constrained and case.tools else None
-        options = GenerationOptions(max_tokens=MAX_TOKENS, grammar=grammar)
+        options = GenerationOptions(max_tokens=max_tokens, grammar=grammar)
         reply = model.chat(case.messages, tools=case.tools, options=options)
     except LabkitError as error:
         return Result(case, type(error).__name__, error.what, seconds=time.perf_counter() - began)

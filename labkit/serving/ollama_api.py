@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import random
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +20,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from pydantic import BaseModel
 
 import labkit
+from labkit.engines.beside import iterate
 from labkit.errors import (
     ContextOverflow,
     EngineUnavailable,
@@ -127,36 +127,6 @@ async def read(request: fastapi.Request) -> bytes:
     if not raw.strip():
         raise ApiError(400, "missing request body")
     return bytes(raw)
-
-
-async def iterate(work: Callable[[], Iterator[Line]]) -> AsyncGenerator[Line, None]:
-    """Run a generator from start to end in a thread of its own; closing this one stops it at its next line."""
-    queue: asyncio.Queue[Line | Exception | None] = asyncio.Queue()
-    put, gone = asyncio.get_running_loop().call_soon_threadsafe, threading.Event()
-
-    def run() -> None:
-        last: Exception | None = None
-        lines = work()
-        try:
-            for line in lines:
-                if gone.is_set():
-                    break
-                put(queue.put_nowait, line)
-        except Exception as error:
-            last = error
-        finally:
-            lines.close()  # type: ignore[attr-defined]
-        with contextlib.suppress(RuntimeError):  # the endpoint has ended meanwhile
-            put(queue.put_nowait, last)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        while (line := await queue.get()) is not None:
-            if isinstance(line, Exception):
-                raise line
-            yield line
-    finally:
-        gone.set()
 
 
 async def encoded(first: Line, lines: AsyncGenerator[Line, None]) -> AsyncIterator[bytes]:
