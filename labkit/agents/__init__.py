@@ -11,8 +11,8 @@ _HOME = {
     "Guarded": "tools",
     "Permissions": "permissions",
     "query": "permissions",
+    "run_python": "sandbox",
 }
-_HOME |= {"run_python": "sandbox"}
 
 
 def __getattr__(name: str) -> Any:
