@@ -467,6 +467,25 @@ except AnswerInvalid as error:
     print(error)
 
 # %% [markdown]
+# **Whole jobs.** A right call is not yet a job done. `labkit.agents.scenarios` has seven places where an agent works: a
+# kiosk, a practice, customer service, machines in a plant and others, each with tools on a small database. A task is
+# done if the database afterwards is what the right calls make of it, and the answer says what it has to say.
+#
+# **Predict**: in which of these three does nano do most, and where does the grammar help?
+
+# %%
+from labkit.agents.scenarios import by_name, evaluate
+
+for place in ("retail", "diagnostics", "health"):
+    for constrained in (False, True):
+        done = evaluate(m, by_name(place), 12, constrained=constrained)
+        print(f"{'constrained' if constrained else 'free':11} {done}")
+
+# %% [markdown]
+# **Read what was missed.** A grammar sees to the form of a call. Which tool is meant, the model has to know: "changed
+# the wrong things" is mostly a wrong tool, called well. Twelve tasks give wide intervals; `evaluate(m, by_name(…), 100)`
+# takes a few minutes a place, and a bigger model by name shows what size buys.
+#
 # ## Recap
 #
 # You can now

@@ -89,4 +89,12 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
         yield Task(rng.choice(asks), (ToolCall("draft_message", {"to": person, "text": line}),), kind="draft")
 
 
-SCENARIO = Scenario("assistant", "a personal assistant: reminders, notes, drafts", SCHEMA, fill, tools, tasks)
+SCENARIO = Scenario(
+    "assistant",
+    "a personal assistant: reminders, notes, drafts",
+    SCHEMA,
+    fill,
+    tools,
+    tasks,
+    "You are a helpful assistant.",
+)

@@ -68,4 +68,12 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
         yield Task(rng.choice(asks), (read,), (f"{sensor['value']:g}",), "reading")
 
 
-SCENARIO = Scenario("diagnostics", "machines: diagnostics, sensors, restarts", SCHEMA, fill, tools, tasks)
+SCENARIO = Scenario(
+    "diagnostics",
+    "machines: diagnostics, sensors, restarts",
+    SCHEMA,
+    fill,
+    tools,
+    tasks,
+    "You look after the machines of a plant.",
+)

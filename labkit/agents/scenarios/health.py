@@ -112,5 +112,11 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
 
 
 SCENARIO = Scenario(
-    "health", "a practice: appointments, prescriptions, interactions", SCHEMA, fill, tools, tasks
+    "health",
+    "a practice: appointments, prescriptions, interactions",
+    SCHEMA,
+    fill,
+    tools,
+    tasks,
+    "You are at the desk of a practice.",
 )

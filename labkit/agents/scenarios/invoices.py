@@ -75,4 +75,6 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
         yield Task(rng.choice(asks), (sent,), kind="mail")
 
 
-SCENARIO = Scenario("invoices", "an office: invoices and e-mail", SCHEMA, fill, tools, tasks)
+SCENARIO = Scenario(
+    "invoices", "an office: invoices and e-mail", SCHEMA, fill, tools, tasks, "You help in an office."
+)

@@ -91,4 +91,12 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
         yield Task(rng.choice(asks), (risk,), (f"{volatility(prices):g}",), "risk")
 
 
-SCENARIO = Scenario("market", "market reports: prices, positions, risk", SCHEMA, fill, tools, tasks)
+SCENARIO = Scenario(
+    "market",
+    "market reports: prices, positions, risk",
+    SCHEMA,
+    fill,
+    tools,
+    tasks,
+    "You answer questions about shares.",
+)

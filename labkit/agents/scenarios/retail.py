@@ -102,4 +102,12 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
         )
 
 
-SCENARIO = Scenario("retail", "a kiosk in a shop: products, a basket, orders", SCHEMA, fill, tools, tasks)
+SCENARIO = Scenario(
+    "retail",
+    "a kiosk in a shop: products, a basket, orders",
+    SCHEMA,
+    fill,
+    tools,
+    tasks,
+    "You help customers of a shop.",
+)

@@ -102,5 +102,11 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
 
 
 SCENARIO = Scenario(
-    "service", "customer service: orders, refunds, tickets, passwords", SCHEMA, fill, tools, tasks
+    "service",
+    "customer service: orders, refunds, tickets, passwords",
+    SCHEMA,
+    fill,
+    tools,
+    tasks,
+    "You help customers of a shop.",
 )
