@@ -20,13 +20,11 @@ from typing import Any
 
 import numpy as np
 
-import labkit
 from labkit.engines.base import Model
 from labkit.errors import OptionInvalid
 from labkit.metrics.answer import Outcome
 from labkit.metrics.records import Record, about
 from labkit.metrics.request import ModelClient, Server, UrlClient
-from labkit.models.hardware import machine
 from labkit.types import GenerationOptions, Message, Timing
 
 PROMPTS = (
@@ -206,13 +204,7 @@ def _record(target: Model | Server, plan: Plan, run: _Run) -> Record:
 def _about(target: Model | Server, settings: dict[str, Any]) -> dict[str, Any]:
     if isinstance(target, Model):
         return about(target, **settings)
-    return {
-        "labkit": labkit.__version__,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": asdict(machine()),  # the one that measured; of the server's nothing is known
-        **{"engine": target.url, "engine_version": "", "model": target.model, "variant": "", "weights": ""},
-        "settings": settings,
-    }
+    return {**about(target.url, **settings), "model": target.model}
 
 
 def saturate(
