@@ -22,6 +22,8 @@ from labkit.testing import watch
 
 State = Literal["not attempted", "wrong", "right"]
 SIGNS = {"not attempted": "○", "wrong": "✗", "right": "✓", "hint": "?", "solution": "="}
+GREY, RED, GREEN, BLUE = "#7f7f7f", "#D55E00", "#009E73", "#0072B2"  # Okabe–Ito, but for the grey
+COLOURS = {"not attempted": GREY, "wrong": RED, "right": GREEN, "hint": BLUE, "solution": BLUE}
 
 
 class Wrong(Exception):
@@ -43,10 +45,15 @@ class Feedback:
         return str(self)
 
     def _repr_html_(self) -> str:
-        body = html.escape(self.text)
-        body = f"<pre>{body}</pre>" if self.kind == "solution" else body
-        head = f"<b>{SIGNS[self.kind]} {html.escape(self.name)} {self.kind}</b>"
-        return f'<div style="border-left:4px solid;padding:.3em .8em;margin:.3em 0">{head}: {body}</div>'
+        # role=status: read aloud when it appears. The verdict is a word; sign and colour only repeat it.
+        tag = "pre" if self.kind == "solution" else "span"
+        body = f'<{tag} dir="auto">{html.escape(self.text)}</{tag}>'
+        sign = f'<span aria-hidden="true">{SIGNS[self.kind]}</span>'
+        edge = f"border-inline-start:4px solid {COLOURS[self.kind]}"
+        return (
+            f'<div role="status" aria-live="polite" style="{edge};padding:.3em .8em;margin:.3em 0">'
+            f"<b>{sign} {html.escape(self.name)} {self.kind}:</b> {body}</div>"
+        )
 
 
 @dataclass(slots=True)

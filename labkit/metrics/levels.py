@@ -6,10 +6,11 @@ a lesson can wait for them; every error and interval stands beside its figure. M
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,12 +100,14 @@ def measure_levels(
     characters: int = 6_000,
     cases: int = 24,
     repeat: int = 3,
+    progress: Callable[[int, int], object] | None = None,
     **options: Any,
 ) -> LevelTable:
     """Measure levels of a model on llama.cpp; the first is the base of KL and same top. Takes half a minute.
 
     `characters` of held-out conversations are guessed, and the `cases` shortest tool-call cases of the split *seen*
-    asked. `options` are the engine's, as in `threads=1`. A busy machine is noted, not refused.
+    asked. `options` are the engine's, as in `threads=1`. A busy machine is noted, not refused. `progress` is called
+    with (steps done, all steps); without it a bar is drawn.
     """
     from tqdm import tqdm
 
@@ -114,16 +117,23 @@ def measure_levels(
     # The same for all levels; threads that wait for a core that others use would stall the engine.
     options = {"threads": free_cores(), **options}
     rows, found, scores = [], [], []
-    total = len(levels) * (repeat + 2 + len(asked))
-    with tqdm(desc=f"measuring {name}", total=total, file=sys.stdout, mininterval=1) as bar:
+    total, done = len(levels) * (repeat + 2 + len(asked)), itertools.count(1)
+    quiet = progress is not None
+    with tqdm(desc=f"measuring {name}", total=total, file=sys.stdout, mininterval=1, disable=quiet) as bar:
+
+        def step() -> None:
+            bar.update()
+            if progress:
+                progress(next(done), total)
+
         work = {"prompt": TOKENS, "generate": TOKENS, "repeat": repeat}
-        speed = bench_all(name, "llamacpp", levels, progress=bar.update, **work, **options)
+        speed = bench_all(name, "llamacpp", levels, progress=step, **work, **options)
         with load(name, "llamacpp", levels[0], **options) as base:
             for level, timed in zip(levels, speed, strict=True):
                 with load(name, "llamacpp", level, **options) as model:
                     guesses = divergence(base, model, text)
-                    bar.update()
-                    scores.append(score(model, asked, progress=bar.update, **options))
+                    step()
+                    scores.append(score(model, asked, progress=step, **options))
                     rows.append(_row(model, timed, guesses, scores[-1]))
                     found += [timed, guesses]
     notes = (f"not to be trusted: {busy}",) * bool(busy) + _notes(speed)

@@ -23,7 +23,7 @@ import numpy as np
 from labkit.engines.base import Model
 from labkit.errors import OptionInvalid
 from labkit.metrics.answer import Outcome
-from labkit.metrics.records import Record, about, about_here
+from labkit.metrics.records import Record, about
 from labkit.metrics.request import ModelClient, Server, UrlClient
 from labkit.types import GenerationOptions, Message, Timing
 
@@ -204,9 +204,7 @@ def _record(target: Model | Server, plan: Plan, run: _Run) -> Record:
 def _about(target: Model | Server, settings: dict[str, Any]) -> dict[str, Any]:
     if isinstance(target, Model):
         return about(target, **settings)
-    # The machine is the one that measured; of the server's nothing is known.
-    unknown = {"engine_version": "", "variant": "", "weights": ""}
-    return about_here(engine=target.url, model=target.model, **unknown, settings=settings)
+    return {**about(target.url, **settings), "model": target.model}
 
 
 def saturate(

@@ -42,7 +42,7 @@ class Probe:
         if pid is not None and not psutil.pid_exists(pid):
             raise OptionInvalid(f"there is no process {pid}", fix="give the pid of one that runs")
         self.series: dict[str, list[tuple[float, float]]] = {}
-        self._readers = [_process(pid), _machine, _package_power(root), *_gpu()]
+        self._readers = readers(pid, root)
         self._pause, self._began, self._end = 1 / hertz, 0.0, threading.Event()
         self._thread = threading.Thread(target=self._run, name="labkit probe", daemon=True)
 
@@ -75,13 +75,14 @@ class Probe:
                 self.series.setdefault(name, []).append((at, value))
 
 
-class _Rate:
+class Rate:
     """Turn a total that grows into its growth per second; {} for the first total, and for one that fell."""
 
     def __init__(self, name: str, scale: float) -> None:
         self.name, self.scale, self.at, self.total = name, scale, -1.0, 0.0
 
     def __call__(self, total: float) -> dict[str, float]:
+        """Return the growth per second since the last call, by name."""
         now = time.perf_counter()
         if (passed := now - self.at) < SHORTEST_S:  # the counters move in steps of about 10 ms
             return {}
@@ -90,8 +91,13 @@ class _Rate:
         return {self.name: self.scale * grown / passed} if known and grown >= 0 else {}
 
 
+def readers(pid: int | None = None, root: Path = Path("/")) -> list[Reader]:
+    """Return functions that look once; names and units of what they find are those of `records.METRICS`."""
+    return [_process(pid), _machine, _package_power(root), *_gpu()]
+
+
 def _process(pid: int | None) -> Reader:
-    root, rate = psutil.Process(pid), _Rate("cpu", 100)
+    root, rate = psutil.Process(pid), Rate("cpu", 100)
 
     def read() -> dict[str, float]:
         rss, busy = 0, 0.0
@@ -115,7 +121,7 @@ def _machine() -> dict[str, float]:
 
 def _package_power(root: Path) -> Reader:
     """Read Linux's RAPL counters in microjoules; most systems show them to the administrator only."""
-    zones, rate = sorted((root / "sys/class/powercap").glob("intel-rapl:*")), _Rate("package_power", 1e-6)
+    zones, rate = sorted((root / "sys/class/powercap").glob("intel-rapl:*")), Rate("package_power", 1e-6)
 
     def read() -> dict[str, float]:
         try:

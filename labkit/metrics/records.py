@@ -74,6 +74,15 @@ METRICS: dict[str, Metric] = {
     "bandwidth": Metric("bytes/s", "bytes of a buffer beyond the cache / time to read it, best run", True),
     "memory_bound": Metric("share", "tg / (bandwidth / (weight bytes + KV bytes read per token))", None),
     "nll": Metric("nats", "-ln p(right token), per scored token", False, mean=True),
+    "token_rate": Metric("tokens/s", "tokens written since the last look / time since then", True),
+    "running": Metric("requests", "requests that are being answered", None),
+    "waiting": Metric("requests", "requests sent that have had no output, or that wait in a queue", False),
+    "kv_tokens": Metric("tokens", "tokens read and written by a request: what its KV cache holds", None),
+    "kv_cache_usage": Metric("share", "KV cache in use / KV cache, as the server says", None),
+    "server_ttft": Metric(
+        "s", "mean since the last page, from a request's arrival, seen by the server", False
+    ),
+    "server_itl": Metric("s", "mean gap between tokens since the last page, seen by the server", False),
     "rss": Metric("bytes", "resident memory of the process, or of a process and its children", None),
     "cpu": Metric("%", "processor time / time; 100 is one core", None),
     "memory_used": Metric("bytes", "memory of the machine that is not available", None),
@@ -132,26 +141,23 @@ def _formula(name: str) -> str:
     return f"{METRICS[name].formula} [{METRICS[name].unit}]"
 
 
-def about(model: Model, /, **settings: Any) -> dict[str, Any]:
-    """Say what is measured and where. `weights` is the sha256 of the file the engine runs, "" for no file."""
-    return about_here(
-        engine=model.engine.name,
-        engine_version=model.engine.available().version,
-        model=model.card.alias,
-        variant=model.variant,
-        weights=_weights(model.engine.file),
-        settings=settings,
-    )
+def about(model: Model | str, /, **settings: Any) -> dict[str, Any]:
+    """Say what is measured and where. `weights` is the sha256 of the file the engine runs, "" for no file.
 
-
-def about_here(**measured: Any) -> dict[str, Any]:
-    """Say on which machine, when, and with which labkit something was measured."""
-    return {
-        "labkit": labkit.__version__,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": asdict(machine()),
-        **measured,
-    }
+    Of a server elsewhere only the address is known; the machine is the one that measures.
+    """
+    facts = {"engine": model, "engine_version": "", "model": "", "variant": "", "weights": ""}
+    if isinstance(model, Model):
+        facts = {
+            "engine": model.engine.name,
+            "engine_version": model.engine.available().version,
+            "model": model.card.alias,
+            "variant": model.variant,
+            "weights": _weights(model.engine.file),
+        }
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    first = {"labkit": labkit.__version__, "created": created, "machine": asdict(machine())}
+    return {**first, **facts, "settings": settings}
 
 
 def _weights(path: Path | None) -> str:

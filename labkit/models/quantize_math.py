@@ -112,6 +112,21 @@ def read_blocks(path: Path, tensor: str) -> tuple[str, Bytes]:
     return kind.name, data.view(np.uint8).reshape(-1, kind.size)
 
 
+def read_weights(path: Path, part: str, most: int = 2**20) -> tuple[str, Floats]:
+    """Return the first matrix of a GGUF file whose name holds `part`: its name and about `most` of its weights.
+
+    They come out as an engine sees them, whatever type they are stored in: shape (rows, columns).
+    """
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+
+    found: Any = next((t for t in GGUFReader(path).tensors if part in t.name and len(t.shape) > 1), None)
+    if found is None:
+        raise ModelNotFound(f"{path.name} has no matrix {part!r}", fix='as in "ffn_up" or "attn_q"')
+    rows = max(1, most // int(found.shape[0]))
+    return found.name, np.array(dequantize(found.data[:rows], found.tensor_type), np.float32)
+
+
 def super_block(data: Bytes) -> SuperBlock:
     """Take the 144 bytes of a Q4_K super-block apart.
 

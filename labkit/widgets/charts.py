@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,10 +93,13 @@ def _trace(series: Series) -> dict[str, Any]:
     return {"type": "scatter", **STYLES[series.kind], "line": {"shape": "hv"}, **data}
 
 
-def pareto(table: LevelTable, x: str = "file_bytes", y: str = "kl", log: bool = True) -> Chart:
+def pareto(
+    table: LevelTable, x: str = "file_bytes", y: str = "kl", log: bool = True, mark: Collection[str] = ()
+) -> Chart:
     """Draw levels by two fields where less is better, and the front: those that no other beats in both.
 
-    A logarithmic axis has no place for 0, so the base of a divergence is left out and named.
+    A logarithmic axis has no place for 0, so the base of a divergence is left out and named. The levels in `mark`
+    get an arrow.
     """
     across, up = COLUMNS[x], COLUMNS[y]
     points = {r.level: (getattr(r, x) * across.scale, getattr(r, y) * up.scale) for r in table.rows}
@@ -112,7 +115,7 @@ def pareto(table: LevelTable, x: str = "file_bytes", y: str = "kl", log: bool = 
         table.title,
         x_title,
         y_title,
-        tuple(_named(name, kind, group) for name, kind, group in groups if group),
+        tuple(_named(name, kind, group, mark) for name, kind, group in groups if group),
         log,
         f"not drawn, since {up.heading} is 0 or was not measured: {left_out}" if left_out else "",
     )
@@ -122,9 +125,10 @@ def _beats(one: Point, other: Point) -> bool:
     return one != other and one[0] <= other[0] and one[1] <= other[1]
 
 
-def _named(name: str, kind: str, points: Mapping[str, Point]) -> Series:
-    labels = sorted(points, key=lambda label: points[label])
-    return Series(name, kind, [points[n][0] for n in labels], [points[n][1] for n in labels], labels)
+def _named(name: str, kind: str, points: Mapping[str, Point], mark: Collection[str]) -> Series:
+    levels = sorted(points, key=lambda level: points[level])
+    labels = [f"{level} ◀" if level in mark else level for level in levels]
+    return Series(name, kind, [points[n][0] for n in levels], [points[n][1] for n in levels], labels)
 
 
 def bars(values: Mapping[str, float], title: str, unit: str) -> Chart:

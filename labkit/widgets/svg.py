@@ -21,10 +21,10 @@ def draw(chart: Chart) -> str:
     frame = _Frame(chart)
     parts = [_text(4, 14, chart.title), _text(4, 34, chart.y_title), *frame.grid()]
     parts.append(_text((LEFT + RIGHT) / 2, BOTTOM + 36, chart.x_title, "middle"))
-    for series, colour, end in zip(chart.series, COLOURS, (RIGHT - 110, RIGHT), strict=False):
+    for series, colour, x in zip(chart.series, COLOURS, (RIGHT - 220, RIGHT - 80), strict=False):
         parts += frame.drawn(series, colour)
-        if len(chart.series) > 1:
-            parts.append(_text(end, 34, f"● {series.name}", "end", colour))
+        if len(chart.series) > 1:  # the text keeps the theme's colour: in its own it would be hard to read
+            parts += [f'<circle cx="{x}" cy="30" r="4.5" fill="{colour}"/>', _text(x + 9, 34, series.name)]
     return (
         f'<svg viewBox="0 0 {WIDTH} 320" width="{WIDTH}" style="max-width:100%" role="img" font-size="12" '
         f'aria-label="{html.escape(chart.title)}" fill="currentColor">{"".join(parts)}</svg>'
@@ -95,5 +95,5 @@ def _decades(low: float, high: float) -> list[float]:
     return [10.0**n * m for n in powers for m in (1, 3) if low <= math.log10(10.0**n * m) <= high]
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", fill: str = "currentColor") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}">{html.escape(text)}</text>'
+def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'

@@ -74,6 +74,17 @@ m = load("nano")
 m
 
 # %% [markdown]
+# `load` chose for you. In the picker you choose: what cannot be loaded here has its reason in brackets. **Look at** the
+# line *memory* while you change the level: what does the model need, and what is free? (Load another one if you like:
+# it is `picker.model` then. This lab goes on with `m`.)
+
+# %%
+from labkit.widgets import ModelPicker
+
+picker = ModelPicker()
+picker
+
+# %% [markdown]
 # **Predict**: will the answer come all at once, word by word, or in other pieces?
 #
 # **Run**. Every chunk is one step of the model; the bars show where one ends.

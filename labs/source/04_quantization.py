@@ -216,6 +216,15 @@ table
 pareto(table, "file_bytes", "kl")
 
 # %% [markdown]
+# Figures say how much changes, not what. Choose two levels, write a prompt, and press *Compare*. **Look at** what stands
+# in ⟦brackets⟧, which only one of the two answers has: is it worse, or only different?
+
+# %%
+from labkit.widgets import QuantExplorer
+
+QuantExplorer("nano", table)
+
+# %% [markdown]
 # ### Exercise 3
 #
 # Your agent may differ from F16 in at most one token out of twenty. From the rows of **your** table, choose the

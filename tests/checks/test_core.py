@@ -1,5 +1,6 @@
 """An exercise answers, and never stops a student's notebook."""
 
+import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
@@ -65,3 +66,11 @@ def test_feedback_is_escaped() -> None:
     page = Feedback("q1", "wrong", "<script>alert(1)</script>")._repr_html_()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize("kind", ["not attempted", "wrong", "right", "hint", "solution"])
+def test_feedback_is_read_aloud_and_says_its_kind_in_words(kind: str) -> None:
+    page = ET.fromstring(Feedback("q1", kind, "because")._repr_html_())
+    assert (page.get("role"), page.get("aria-live")) == ("status", "polite")
+    signs = page.findall("b/span[@aria-hidden='true']")
+    assert "".join(page.itertext()).removeprefix(signs[0].text or "") == f" q1 {kind}: because"
