@@ -216,7 +216,7 @@ table
 pareto(table, "file_bytes", "kl")
 
 # %% [markdown]
-# Figures say how much changes, not what. Choose two levels, write a prompt, and press *Compare*. **Look at** what stands
+# Figures say how much changes, not what. Choose two levels, write a prompt, press *Compare*. **Look at** what stands
 # in ⟦brackets⟧, which only one of the two answers has: is it worse, or only different?
 
 # %%

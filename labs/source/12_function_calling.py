@@ -483,8 +483,8 @@ for place in ("retail", "diagnostics", "health"):
 
 # %% [markdown]
 # **Read what was missed.** A grammar sees to the form of a call. Which tool is meant, the model has to know: "changed
-# the wrong things" is mostly a wrong tool, called well. Twelve tasks give wide intervals; `evaluate(m, by_name(…), 100)`
-# takes a few minutes a place, and a bigger model by name shows what size buys.
+# the wrong things" is mostly a wrong tool, called well. Twelve tasks give wide intervals. With 100 a place takes a
+# minute or more, and a bigger model by name shows what size buys.
 #
 # ## Recap
 #
