@@ -108,5 +108,6 @@ def _said(message: Message) -> str:
 
 def _ruby(score: TokenScore) -> str:
     chance, tag = math.exp(score.logprob), "u" if math.exp(score.logprob) < DOUBT else "span"
-    text = html.escape(plain(score.text)).replace("\n", "↵\n")
-    return f'<{tag}><ruby>{text}<rt style="font-size:.75em">{chance:.0%}</rt></ruby></{tag}>'
+    seen = score.text if score.text.strip(" ") else score.text.replace(" ", "␣")
+    text = html.escape(plain(seen)).replace("\n", "↵\n")
+    return f'<{tag}><ruby>{text}<rt style="font-size:.75em;padding:0 .4em">{100 * chance:.0f}</rt></ruby></{tag}>'

@@ -164,6 +164,15 @@ print(m.chat(messages, tools=[get_weather]))
 # That is the whole loop. Lab 12 lets it run by itself, and shows what can go wrong: a small model picks the wrong tool
 # or a wrong argument now and then, so a program around it must check before it acts.
 #
+# Talk to it yourself, with that tool at hand. **Look at** the lines that begin with an arrow: a call, and beneath it
+# what came back. Then press *Token probabilities*: of which word was it least sure?
+
+# %%
+from labkit.widgets import Chat
+
+Chat(m, tools=[get_weather])
+
+# %% [markdown]
 # ### Exercise 3
 #
 # Write a tool `set_light` with a string `room` and a boolean `on`, for requests such as "Turn on the light in the

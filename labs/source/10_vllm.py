@@ -214,6 +214,21 @@ print(
 )
 
 # %% [markdown]
+# `LiveMetrics` asks the server four times a second and draws what it says. Twelve callers come to eight places. **Look
+# at** *requests running* and *requests waiting* while the second cell works.
+
+# %%
+from labkit.widgets import LiveMetrics
+
+live = LiveMetrics(m.engine.url.removesuffix("/v1"))
+live
+
+# %%
+crowd = measure(m.engine.url, concurrency=12, requests=48, max_tokens=48, ignore_eos=True)
+live.stop()
+live
+
+# %% [markdown]
 # ### Exercise 3
 #
 # From the **recording**: which share of the tokens that were looked up did the prefix cache have (`hit_rate`, from

@@ -96,6 +96,15 @@ for figure, bet in bets.items():
 # Were you right? One race is one sample. At the command line, `labkit race nano --starts 5 --json race.jsonl` starts
 # each engine five times and keeps every sample.
 #
+# To *see* a race, press **Start**. **Look at** whose text begins first, and whether both texts are the same. The two
+# share the cores here, so these figures are not those of the table.
+
+# %%
+from labkit.widgets import EngineRace
+
+EngineRace(runners[:2])
+
+# %% [markdown]
 # ## 2 · From samples to figures
 #
 # A table hides what it was made of. Behind each row stands a *record* with the raw samples. One of them is TPOT, *time
