@@ -270,7 +270,8 @@ def test_arguments_in_any_alphabet_and_depth_arrive_whole(constrained: Model) ->
 
 def test_a_schema_is_obeyed(constrained: Model) -> None:
     schema = {"type": "object", "properties": {"room": {"enum": ["hall"]}}, "required": ["room"]}
-    assert json.loads(constrained.chat("Where?", schema=schema, max_tokens=32).text) == {"room": "hall"}
+    # Room for the white space that some grammars allow between any two signs.
+    assert json.loads(constrained.chat("Where?", schema=schema, max_tokens=128).text) == {"room": "hall"}
 
 
 def test_embeddings_are_of_length_1_and_the_same_in_any_company(embeds: Model) -> None:

@@ -135,9 +135,9 @@ def test_options_are_obeyed(client: ollama.Client, model: str) -> None:
 
 def test_a_format_is_obeyed(client: ollama.Client, model: str) -> None:
     schema = {"type": "object", "properties": {"room": {"enum": ["hall"]}}, "required": ["room"]}
-    answer = client.chat(model, HELLO, format=schema, options=GREEDY | {"num_predict": 64})
+    answer = client.chat(model, HELLO, format=schema, options=GREEDY | {"num_predict": 128})
     assert json.loads(answer.message.content or "") == {"room": "hall"}
-    answer = client.chat(model, HELLO, format="json", options=GREEDY)
+    answer = client.chat(model, HELLO, format="json", options=GREEDY | {"num_predict": 256})
     assert (answer.message.content or "").lstrip()[:1] in ("{", "[")
 
 
