@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,16 +21,12 @@ from numpy.typing import NDArray
 from labkit.engines.llamacpp_convert import can_quantize
 from labkit.engines.llamacpp_embed import cut
 from labkit.engines.llamacpp_files import gguf_file
-from labkit.engines.openai import OpenAI
-from labkit.engines.openai_request import UrlOptions
+from labkit.engines.own_server import OwnServer
 from labkit.engines.process import ServerProcess, ServerSettings, free_port
 from labkit.engines.settings import require_seconds, require_whole, settings_of
-from labkit.errors import EngineFailed, EngineTimeout, EngineUnavailable
 from labkit.models.card import ModelCard
 from labkit.models.hardware import free_cores
-from labkit.types import Availability, Chunk, GenerationOptions, Message, Tool
-
-DYING_S = 0.5
+from labkit.types import Availability
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +52,12 @@ class LlamaServerOptions:
             require_seconds(name, getattr(self, name))
 
 
-class LlamaServer(OpenAI):
+class LlamaServer(OwnServer):
     """Run a GGUF file in llama.cpp's server. `metrics_url` is where it tells Prometheus how it fares."""
 
     name = "llamaserver"
     embed = True
     longer = "load(…, context=…) with more tokens for each slot"
-    process: ServerProcess
     settings: LlamaServerOptions
     embedding: threading.Lock
     metrics_url: str
@@ -87,26 +82,10 @@ class LlamaServer(OpenAI):
         chosen = settings_of(LlamaServerOptions, cls.name, options)
         path = gguf_file(card, variant, context=chosen.context * chosen.slots)
         process, url = start(path, card.alias, chosen)
-        try:
-            engine = cls(UrlOptions(f"{url}/v1", key_env="", timeout=chosen.timeout), card.alias)
-            engine.process, engine.file, engine.metrics_url = process, path, f"{url}/metrics"
-            engine.settings, engine.embedding = chosen, threading.Lock()
-            engine.look_up()
-        except BaseException:
-            process.stop()
-            raise
+        engine = cls.over(process, url, chosen.timeout, card.alias)
+        engine.file, engine.metrics_url = path, f"{url}/metrics"
+        engine.settings, engine.embedding = chosen, threading.Lock()
         return engine
-
-    def stream(
-        self, messages: Sequence[Message], tools: Sequence[Tool], options: GenerationOptions
-    ) -> Iterator[Chunk]:
-        """Ask the server; if it has ended, tell how."""
-        try:
-            yield from super().stream(messages, tools, options)
-        except (EngineFailed, EngineTimeout, EngineUnavailable) as exc:
-            if self.process.ended(within=DYING_S):
-                raise self.process.failure() from exc
-            raise
 
     def embed_texts(self, texts: Sequence[str], truncate: bool) -> tuple[NDArray[np.float32], int]:
         """Return the mean of the last layer's states for each text, and the tokens read: one batch at most."""
@@ -123,11 +102,6 @@ class LlamaServer(OpenAI):
         response = self.http.post(url, json=body)
         self.check(response.status_code, response.text)
         return response.json()
-
-    def close(self) -> None:
-        """Close the connections and stop the server."""
-        super().close()
-        self.process.stop()
 
 
 def start(path: Path, alias: str, options: LlamaServerOptions) -> tuple[ServerProcess, str]:

@@ -5,30 +5,30 @@ It batches continuously, keeps its KV cache in blocks (PagedAttention), and says
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from labkit.engines.environments import python_of, version_of
 from labkit.engines.llamacpp_files import shipped_folder
-from labkit.engines.openai import SERVED, OpenAI
-from labkit.engines.openai_request import UrlOptions
+from labkit.engines.openai import SERVED
+from labkit.engines.own_server import OwnServer
 from labkit.engines.process import ServerProcess, ServerSettings, free_port
+from labkit.engines.prometheus import read_page
 from labkit.engines.settings import require_seconds, require_whole, settings_of
 from labkit.engines.vllm_templates import VllmSettings
-from labkit.errors import EngineFailed, EngineTimeout, EngineUnavailable, ModelNotFound
+from labkit.errors import EngineFailed, ModelNotFound
 from labkit.models.card import ModelCard
 from labkit.models.catalog import catalog
 from labkit.models.download import pulled_folder
 from labkit.models.fit import check_fit
 from labkit.models.hardware import free_cores, gpus
-from labkit.types import Availability, Chunk, GenerationOptions, Message, Tool
+from labkit.types import Availability
 
 AUTO = "auto"
 # The command `vllm` fails in the build for processors: it looks for a package of that very name.
 SERVER = "vllm.entrypoints.openai.api_server"
-DYING_S = 1.0
 LEAST_CACHE = 64 * 2**20
 # Nothing leaves this machine, and nothing of labkit's own environment gets in.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
@@ -54,7 +54,7 @@ class VllmMetrics:
     """Read a server's /metrics: requests `running` and `waiting` now, the share of KV-cache blocks in use, and totals.
 
     Totals count tokens since the start: `prefix_queries` were looked up in the prefix cache, `prefix_hits` found there.
-    Of a server with several engines (data parallel) it is the first one's.
+    Of a server with several engines (data parallel), they are sums, and of the cache the fullest.
     """
 
     running: float
@@ -83,22 +83,18 @@ class VllmMetrics:
     @classmethod
     def read(cls, text: str) -> Self:
         """Read Prometheus' text format; raise `EngineFailed` where a metric is missing."""
-        found: dict[str, float] = {}
-        for line in text.splitlines():
-            if line and not line.startswith("#"):
-                found.setdefault(line.split("{")[0].split()[0], float(line.split()[-1]))
+        found = read_page(text)
         try:
             return cls(**{field: found[name] for field, name in cls.NAMES.items()})
         except KeyError as exc:
             raise EngineFailed(f"these metrics lack {exc}", fix="ask vLLM, version 0.10 or later") from exc
 
 
-class Vllm(OpenAI):
+class Vllm(OwnServer):
     """Serve a Hugging Face folder with vLLM. `variant` is the type it computes in; "auto" is the checkpoint's."""
 
     name = "vllm"
     longer = "load(…, max_model_len=…) with more tokens"
-    process: ServerProcess | None = None
 
     @classmethod
     def available(cls) -> Availability:
@@ -121,14 +117,7 @@ class Vllm(OpenAI):
         chosen = chosen if variant == AUTO else replace(chosen, dtype=variant)
         check_fit(card, None, chosen.max_model_len)
         process, url = start(model_folder(card), card, chosen)
-        try:
-            engine = cls(UrlOptions(f"{url}/v1", key_env="", timeout=chosen.timeout), card.alias)
-            engine.process = process
-            engine.look_up()
-        except BaseException:
-            process.stop()
-            raise
-        return engine
+        return cls.over(process, url, chosen.timeout, card.alias)
 
     def metrics(self) -> VllmMetrics:
         """Ask the server how it fares."""
@@ -136,23 +125,6 @@ class Vllm(OpenAI):
             answer = self.http.get(f"{self.url.removesuffix('/v1')}/metrics")
             self.check(answer.status_code, answer.text)
             return VllmMetrics.read(answer.text)
-
-    def stream(
-        self, messages: Sequence[Message], tools: Sequence[Tool], options: GenerationOptions
-    ) -> Iterator[Chunk]:
-        """Ask the server; if it has ended, tell how."""
-        try:
-            yield from super().stream(messages, tools, options)
-        except (EngineFailed, EngineTimeout, EngineUnavailable) as exc:
-            if self.process and self.process.ended(within=DYING_S):
-                raise self.process.failure() from exc
-            raise
-
-    def close(self) -> None:
-        """Close the connections, and stop the server if it was started here."""
-        super().close()
-        if self.process:
-            self.process.stop()
 
 
 def model_folder(card: ModelCard) -> Path:

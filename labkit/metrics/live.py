@@ -6,16 +6,15 @@ Each `look()` adds a point to a window of the last ones. Figures are defined in 
 from __future__ import annotations
 
 import math
-import re
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import chain
 from typing import Any
 
 from labkit.engines.base import Model, close_source
+from labkit.engines.prometheus import read_page
 from labkit.errors import EngineUnavailable
 from labkit.metrics.probes import Rate, readers
 from labkit.metrics.records import Record, about
@@ -35,19 +34,6 @@ TIMES = {
     "server_ttft": ("vllm:time_to_first_token_seconds",),
     "server_itl": ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
 }
-LINE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{.*\})?\s+([^\s{}]+)")
-
-
-def read_page(text: str) -> dict[str, float]:
-    """Read Prometheus' text format: the values by name, summed over labels; of a share of the cache, the largest."""
-    found: dict[str, float] = {}
-    for line in text.splitlines():
-        if match := LINE.match(line):
-            name, before = match[1], found.get(match[1], 0.0)
-            with suppress(ValueError):
-                value = float(match[2])
-                found[name] = max(before, value) if name in GAUGES["kv_cache_usage"] else before + value
-    return found
 
 
 class Live:

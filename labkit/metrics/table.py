@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 
@@ -26,21 +27,21 @@ class Column(NamedTuple):
         return f"{self.scale * value:,.{self.digits}f}" if math.isfinite(value) else "-"
 
 
-class Table:
+class Table(ABC):
     """Show `title`, `cells` (rows of text, the headings first) and `footer`, which a subclass gives."""
 
     __slots__ = ()
     title: str
 
     @property
+    @abstractmethod
     def cells(self) -> list[list[str]]:
         """Return the table as text, its headings first."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def footer(self) -> list[str]:
         """Return what to know about the run, then the formula of every column."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         widths = [max(map(len, column)) for column in zip(*self.cells, strict=True)]
