@@ -10,6 +10,7 @@ from typing import Any
 
 import ipywidgets
 
+from labkit.agents.tools import Guarded
 from labkit.engines.base import Model
 from labkit.types import GenerationOptions, Message, TokenScore
 from labkit.widgets.exchange import Exchange
@@ -22,12 +23,17 @@ PACE_S, DOUBT, SHOWN = 0.1, 0.5, 3_000
 class Chat(Frame):
     """Chat with a loaded model: `Chat(m, tools=[get_weather])`. Further keywords are `GenerationOptions`.
 
+    Tools are held as an agent's are: 10 s, no files and no network, unless `labkit.agents.Guarded` grants more.
     `exchange` has the messages and, for `AgentTrace`, the trace of the last answer. Verdicts on answers are kept, with
     the conversation, as JSON lines in `verdicts.jsonl` under LABKIT_HOME.
     """
 
     def __init__(
-        self, model: Model, tools: Sequence[Callable[..., Any]] = (), system: str = "", **options: Any
+        self,
+        model: Model,
+        tools: Sequence[Callable[..., Any] | Guarded] = (),
+        system: str = "",
+        **options: Any,
     ) -> None:
         self.exchange = Exchange(model, tools, system, GenerationOptions.of(None, **options))
         self.talk, self.scores, self._drawn = Log(label="conversation"), ipywidgets.HTML(), 0.0

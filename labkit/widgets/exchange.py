@@ -10,8 +10,8 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import Any
 
+from labkit.agents.tools import Guarded, failed
 from labkit.engines.base import Model
-from labkit.engines.toolschema import tool_schemas
 from labkit.errors import OptionInvalid
 from labkit.metrics.trace import Event
 from labkit.models.store import home, storage_errors
@@ -24,10 +24,16 @@ class Exchange:
     """Keep `messages`, and of the last exchange its `trace` and its last `reply`."""
 
     def __init__(
-        self, model: Model, tools: Sequence[Callable[..., Any]], system: str, options: GenerationOptions
+        self,
+        model: Model,
+        tools: Sequence[Callable[..., Any] | Guarded],
+        system: str,
+        options: GenerationOptions,
     ) -> None:
         self.model, self.options = model, options
-        self.tools = {tool.__name__: tool for tool in tools}
+        made = [tool if isinstance(tool, Guarded) else Guarded(tool) for tool in tools]
+        self.tools = {tool.name: tool for tool in made}
+        self.schemas = [tool.schema for tool in made]
         self.messages: list[Message] = [{"role": "system", "content": system}] if system else []
         self.reply: Reply | None = None
         self.trace = Event("run", "chat", 0.0, 0.0)
@@ -80,13 +86,12 @@ class Exchange:
             raise OptionInvalid(
                 f"{engine.name} gives no token probabilities", fix="load(…, engine='llamacpp')"
             )
-        schemas = tool_schemas(list(self.tools.values()))
-        prompt = template.render(self.messages[:-1], schemas or None)
+        prompt = template.render(self.messages[:-1], self.schemas or None)
         return self.model.score(prompt + answer)[len(self.model.tokenize(prompt)) :]
 
     def _turn(self, stopping: Flag, show: Callable[[str | None], object]) -> Reply:
         start, chunks, said = self._now(), list[Chunk](), ""
-        stream = self.model.stream(self.messages, tools=list(self.tools.values()), options=self.options)
+        stream = self.model.stream(self.messages, tools=self.schemas, options=self.options)
         show("")
         with closing(stream):  # a stream that is closed stops its engine
             for chunk in stream:
@@ -105,11 +110,10 @@ class Exchange:
 
     def _call(self, call: ToolCall) -> None:
         start, tool = self._now(), self.tools.get(call.name)
-        try:
-            result = tool(**call.arguments) if tool else {"error": f"no tool named {call.name}"}
-        except Exception as error:  # a tool is anybody's code: the model is told, and may mend its call
-            result = {"error": f"{type(error).__name__}: {error}"}
-        text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
+        why = "; ".join(tool.problems(call.arguments)) if tool else f"no tool named {call.name}"
+        if tool and tool.asks:
+            why = "a chat has nobody who approves calls"
+        text = (failed(why) if why or not tool else tool.start(call.arguments)()).text
         self.messages.append({"role": "tool", "tool_call_id": call.id, "content": text})
         self._events.append(Event("tool", call.name, start, self._now() - start, text=f"{call} → {text}"))
 
