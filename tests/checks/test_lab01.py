@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 pytest.importorskip("llama_cpp")
 
+from judging import verdict
+
 from labkit import Model, Reply, load
-from labkit.checks.core import Exercise
 from labkit.checks.lab01 import q1, q2, q3, q4
 from labkit.models.hardware import machine
 
@@ -18,16 +18,6 @@ from labkit.models.hardware import machine
 def nano() -> Iterator[Model]:
     with load("nano", engine="llamacpp", variant="F16", threads=1) as model:
         yield model
-
-
-@pytest.fixture(autouse=True)
-def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LABKIT_STRICT", raising=False)
-
-
-def verdict(exercise: Exercise, capsys: pytest.CaptureFixture[str], *answers: Any) -> tuple[str, str]:
-    exercise.check(*answers)
-    return exercise.state, capsys.readouterr().out
 
 
 def test_q1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,21 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from judging import verdict
 
 from labkit.agents.routing import Attempt, invalid_call, no_call
 from labkit.checks.core import Exercise
-from labkit.checks.lab03 import lab, q1, q2, q3, q4, q5
+from labkit.checks.lab03 import q1, q2, q3, q4, q5
 from labkit.models.sizes import SHAPES, memory
-
-
-@pytest.fixture(autouse=True)
-def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LABKIT_STRICT", raising=False)
-
-
-def verdict(exercise: Exercise, capsys: pytest.CaptureFixture[str], *answers: Any) -> tuple[str, str]:
-    exercise.check(*answers)
-    return exercise.state, capsys.readouterr().out
 
 
 def judge(
@@ -146,13 +137,3 @@ def test_q5(capsys: pytest.CaptureFixture[str]) -> None:
         (3.3, "not callable"),
     ]
     judge(q5, capsys, (), right, wrong)
-
-
-def test_every_exercise_has_hints_and_a_solution(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(lab.all) == 5
-    for exercise in lab.all:
-        for _ in exercise.hints:
-            exercise.hint()
-        exercise.solution()
-        said = capsys.readouterr().out
-        assert exercise.code in said and all(hint in said for hint in exercise.hints)

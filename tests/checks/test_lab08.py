@@ -2,11 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from judging import verdict
 
-from labkit.checks.core import Exercise
 from labkit.checks.lab08 import (
     CODER_BYTES,
     CODER_PARAMETERS,
@@ -24,16 +23,6 @@ from labkit.checks.lab08 import (
 PICKS = {"till": HOUSE[0], "tower": HOUSE[2], "tablet": HOUSE[3], "laptop": HOUSE[0]}
 KINDS = {"room": {"type": "string"}, "celsius": {"type": "number"}}
 SCHEMA = {"type": "object", "properties": KINDS, "required": ["room", "celsius"]}
-
-
-@pytest.fixture(autouse=True)
-def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LABKIT_STRICT", raising=False)
-
-
-def verdict(exercise: Exercise, capsys: pytest.CaptureFixture[str], *answers: Any) -> tuple[str, str]:
-    exercise.check(*answers)
-    return exercise.state, capsys.readouterr().out
 
 
 def version(name: str) -> int:

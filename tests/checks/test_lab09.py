@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -11,7 +10,8 @@ ollama = pytest.importorskip("ollama", reason="needs Ollama's client: pip instal
 for package in ("fastapi", "uvicorn"):
     pytest.importorskip(package, reason="needs the extra serve: pip install 'labkit[serve]'")
 
-from labkit.checks.core import Exercise  # noqa: E402
+from judging import verdict  # noqa: E402
+
 from labkit.checks.lab09 import MINE, need, q1, q2, q3, q4, q5  # noqa: E402
 from labkit.engines.llamacpp_files import gguf_file  # noqa: E402
 from labkit.engines.ollama import Ollama  # noqa: E402
@@ -31,16 +31,6 @@ def daemon() -> Iterator[Daemon]:
     daemon.close()
     if started:
         started.stop()
-
-
-@pytest.fixture(autouse=True)
-def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LABKIT_STRICT", raising=False)
-
-
-def verdict(exercise: Exercise, capsys: pytest.CaptureFixture[str], *answers: Any) -> tuple[str, str]:
-    exercise.check(*answers)
-    return exercise.state, capsys.readouterr().out
 
 
 def test_q1(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:

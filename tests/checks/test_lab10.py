@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 import pytest
+from judging import verdict
 
-from labkit.checks.core import Exercise
 from labkit.checks.lab10 import q1, q2, q3, q4, q5
 from labkit.engines.vllm import VllmMetrics
 from labkit.engines.vllm_templates import TEMPLATES
@@ -15,16 +15,6 @@ from labkit.metrics.records import Record
 PAGE = (data_folder("vllm") / "metrics.txt").read_text("utf-8")
 SEEN = VllmMetrics.read(PAGE)
 RATE, COMPUTED = SEEN.prefix_hits / SEEN.prefix_queries, SEEN.prompt_tokens - SEEN.prefix_hits
-
-
-@pytest.fixture(autouse=True)
-def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LABKIT_STRICT", raising=False)
-
-
-def verdict(exercise: Exercise, capsys: pytest.CaptureFixture[str], *answers: Any) -> tuple[str, str]:
-    exercise.check(*answers)
-    return exercise.state, capsys.readouterr().out
 
 
 def run(throughput: float, *tpot: float) -> Record:

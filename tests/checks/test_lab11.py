@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from judging import explains, verdict
 
-from labkit.checks.core import Exercise
 from labkit.checks.lab11 import SITES, q1, q2, q3, q4
 from labkit.metrics.agreement import lead
 from labkit.metrics.race import Race, Row
@@ -15,21 +15,6 @@ from labkit.metrics.records import Record
 
 RECORD = Record("race", {"engine": "mlx"}, {"tpot": [0.002, 0.001, 0.0011, 0.05, 0.0012]}, {})
 SPEED = 1 / 0.0012
-
-
-@pytest.fixture(autouse=True)
-def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LABKIT_STRICT", raising=False)
-
-
-def verdict(exercise: Exercise, capsys: pytest.CaptureFixture[str], *answers: Any) -> tuple[str, str]:
-    exercise.check(*answers)
-    return exercise.state, capsys.readouterr().out
-
-
-def explains(exercise: Exercise, capsys: pytest.CaptureFixture[str], said: str, *answers: Any) -> None:
-    state, text = verdict(exercise, capsys, *answers)
-    assert (state, said in text) == ("wrong", True), text
 
 
 def test_q1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,20 +6,10 @@ from enum import Enum
 from typing import Any, Literal
 
 import pytest
+from judging import verdict
 
-from labkit.checks.core import Exercise
 from labkit.checks.lab12 import q1, q2, q3, q4
 from labkit.metrics.agent_eval import Case, Result, Scores
-
-
-@pytest.fixture(autouse=True)
-def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LABKIT_STRICT", raising=False)
-
-
-def verdict(exercise: Exercise, capsys: pytest.CaptureFixture[str], *answers: Any) -> tuple[str, str]:
-    exercise.check(*answers)
-    return exercise.state, capsys.readouterr().out
 
 
 class Area(Enum):
@@ -187,12 +177,3 @@ def test_q4(capsys: pytest.CaptureFixture[str]) -> None:
         assert (state, said in text) == ("wrong", True), text
     same = scores("", "no call")
     assert "0 came out differently" in verdict(q4, capsys, same, same, 0, 0)[1]
-
-
-def test_every_exercise_has_hints_and_a_solution(capsys: pytest.CaptureFixture[str]) -> None:
-    for exercise in (q1, q2, q3, q4):
-        for _ in exercise.hints:
-            exercise.hint()
-        exercise.solution()
-        said = capsys.readouterr().out
-        assert exercise.code in said and all(hint in said for hint in exercise.hints)

@@ -8,29 +8,13 @@ import pytest
 pytest.importorskip("agent_framework")
 
 from agent_framework import ContextProvider, Message
+from judging import explains, verdict
 from pydantic import BaseModel, Field, PositiveInt
 
 from labkit import load
-from labkit.checks.core import Exercise
 from labkit.checks.lab13 import q1, q2, q3, q4
 from labkit.engines.registry import engine_class
 from labkit.metrics.trace import Event
-
-
-@pytest.fixture(autouse=True)
-def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LABKIT_STRICT", raising=False)
-
-
-def verdict(exercise: Exercise, capsys: pytest.CaptureFixture[str], *answers: Any) -> tuple[str, str]:
-    exercise.check(*answers)
-    return exercise.state, capsys.readouterr().out
-
-
-def explains(exercise: Exercise, capsys: pytest.CaptureFixture[str], said: str, *answers: Any) -> None:
-    state, text = verdict(exercise, capsys, *answers)
-    assert (state, said in text) == ("wrong", True), text
-
 
 PARTS = (Event("model", "nano", 0, 0.3), Event("tool", "look", 0.3, 0.1), Event("model", "nano", 0.4, 0.3))
 RUN = Event("run", "guide", 0.0, 0.8, children=PARTS)

@@ -2,32 +2,17 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 pytest.importorskip("agent_framework")
 
+from judging import explains, verdict
+
 from labkit import LabkitError
 from labkit.agents.intents import SPECIALISTS, by_keywords, requests
-from labkit.checks.core import Exercise
 from labkit.checks.lab14 import q1, q2, q3, q4
 from labkit.metrics.trace import Event
-
-
-@pytest.fixture(autouse=True)
-def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LABKIT_STRICT", raising=False)
-
-
-def verdict(exercise: Exercise, capsys: pytest.CaptureFixture[str], *answers: Any) -> tuple[str, str]:
-    exercise.check(*answers)
-    return exercise.state, capsys.readouterr().out
-
-
-def explains(exercise: Exercise, capsys: pytest.CaptureFixture[str], said: str, *answers: Any) -> None:
-    state, text = verdict(exercise, capsys, *answers)
-    assert (state, said in text) == ("wrong", True), text
 
 
 def test_q1(capsys: pytest.CaptureFixture[str]) -> None:

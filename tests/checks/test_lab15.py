@@ -12,29 +12,19 @@ import pytest
 
 pytest.importorskip("mcp")
 
+from judging import verdict
 from mcp.server import MCPServer
 
 from labkit.agents.mcp_shop import SHELVES, make_shop, over_http
 from labkit.agents.permissions import query
-from labkit.checks.core import Exercise
-from labkit.checks.lab15 import CHANGES, TOOL, attempt, lab, post, q1, q2, q3, q4, questions
+from labkit.checks.lab15 import CHANGES, TOOL, attempt, post, q1, q2, q3, q4, questions
 
 OK, DENY = sqlite3.SQLITE_OK, sqlite3.SQLITE_DENY
-
-
-@pytest.fixture(autouse=True)
-def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LABKIT_STRICT", raising=False)
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     return make_shop(tmp_path / "shop.sqlite")
-
-
-def verdict(exercise: Exercise, capsys: pytest.CaptureFixture[str], *answers: Any) -> tuple[str, str]:
-    exercise.check(*answers)
-    return exercise.state, capsys.readouterr().out
 
 
 def served(function: Callable[..., Any], register: bool = True) -> tuple[MCPServer, Callable[..., Any]]:
@@ -223,12 +213,3 @@ def test_questions_are_drawn_from_a_seed() -> None:
     }
     for text, call in questions(60):
         assert all(str(value) in text for value in call.arguments.values())
-
-
-def test_every_exercise_has_hints_and_a_solution(capsys: pytest.CaptureFixture[str]) -> None:
-    for exercise in lab.all:
-        for _ in exercise.hints:
-            exercise.hint()
-        exercise.solution()
-        said = capsys.readouterr().out
-        assert exercise.code in said and all(hint in said for hint in exercise.hints)

@@ -1,27 +1,10 @@
 """Lab 16's checks accept every right answer and explain the wrong ones."""
 
-from typing import Any
-
 import numpy as np
 import pytest
+from judging import explains, verdict
 
-from labkit.checks.core import Exercise
 from labkit.checks.lab16 import decided, q1, q2, q3, q4, q5
-
-
-@pytest.fixture(autouse=True)
-def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LABKIT_STRICT", raising=False)
-
-
-def verdict(exercise: Exercise, capsys: pytest.CaptureFixture[str], *answers: Any) -> tuple[str, str]:
-    exercise.check(*answers)
-    return exercise.state, capsys.readouterr().out
-
-
-def explains(exercise: Exercise, capsys: pytest.CaptureFixture[str], said: str, *answers: Any) -> None:
-    state, text = verdict(exercise, capsys, *answers)
-    assert (state, said in text) == ("wrong", True), text
 
 
 def test_q1(capsys: pytest.CaptureFixture[str]) -> None:
