@@ -21,15 +21,15 @@ from labkit.training.encoding import Encoder
 
 POOL = 192
 WIDTHS = (768, 1536)
-Encoded = tuple[list[int], list[bool]]
+Encoded = tuple[list[int], list[float]]
 
 
 @dataclass
 class Row:
-    """Hold the tokens of a row: ids, whether the model is to write them, places, lessons and branches."""
+    """Hold the tokens of a row: ids, what each counts if the model is to write it, places, lessons, branches."""
 
     ids: list[int] = field(default_factory=list)
-    own: list[bool] = field(default_factory=list)
+    own: list[float] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     lessons: list[int] = field(default_factory=list)
     branches: list[int] = field(default_factory=list)
@@ -79,10 +79,10 @@ def stem_of(encoded: list[Encoded]) -> int:
     return next((at for at in range(end) if any(ids[at] != first[at] for ids, _ in encoded[1:])), end)
 
 
-def last_turn(own: list[bool]) -> int:
+def last_turn(own: list[float]) -> int:
     """Return where the last run of the model's own tokens begins."""
-    stop = len(own) - own[::-1].index(True) if True in own else len(own)
-    return stop - next((at for at, mine in enumerate(own[:stop][::-1]) if not mine), stop)
+    stop = next((at for at in range(len(own), 0, -1) if own[at - 1]), len(own))
+    return next((at for at in range(stop, 0, -1) if not own[at - 1]), 0)
 
 
 def planted(encoded: list[Encoded], width: int) -> Row:
@@ -143,7 +143,7 @@ def collate(rows: list[Row], width: int, rng: random.Random, prompt_weight: floa
     """Pad rows on the right and pick what is scored: all of the model's own tokens, a sample of the others."""
     shape = (len(rows), width)
     ids, places, lessons, branches = (np.zeros(shape, dtype=np.int64) for _ in range(4))
-    own = np.zeros(shape, dtype=bool)
+    own = np.zeros(shape, dtype=np.float32)
     for at, row in enumerate(rows):
         used = len(row.ids)
         for grid, values in (
@@ -157,8 +157,9 @@ def collate(rows: list[Row], width: int, rng: random.Random, prompt_weight: floa
     # The next token is one to predict where it goes on with the same text; padding stands still at place 0.
     goes_on = (places[:, 1:] == places[:, :-1] + 1) & (branches[:, 1:] == branches[:, :-1])
     drawn = np.random.default_rng(rng.getrandbits(64)).random(goes_on.shape) < sample
-    row_of, column = np.nonzero(goes_on & (own[:, 1:] | drawn))
-    weights = np.where(own[row_of, column + 1], 1.0, prompt_weight / sample).astype(np.float32)
+    row_of, column = np.nonzero(goes_on & ((own[:, 1:] > 0) | drawn))
+    weights = own[row_of, column + 1]
+    weights[weights == 0] = prompt_weight / sample
     spare = -len(column) % 256  # few shapes: each new one costs torch a preparation
     scored = (row_of * width + column, ids[row_of, column + 1], weights)
     positions, targets, weighted = (torch.from_numpy(np.pad(each, (0, spare))) for each in scored)

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from labkit.models.hardware import machine
 from labkit.training import data
-from labkit.training.data import Level, lessons
+from labkit.training.data import Course, lessons
 from labkit.training.encoding import Encoder, make_tokenizer
 from labkit.training.export import export, write_json
 from labkit.training.muon import Muon
@@ -37,11 +37,11 @@ from labkit.training.packing import Batch, batches
 SAVE_EVERY_S = 60.0
 # Until which part of the run each mix of levels lasts. A model that cannot yet copy a word learns nothing from a
 # prompt of 400 tokens, most of them tool schemas.
-CURRICULUM: tuple[tuple[float, dict[Level, float]], ...] = (
+CURRICULUM: tuple[tuple[float, dict[Course, float]], ...] = (
     (0.05, {"short": 1.0}),
-    (0.25, {"short": 0.3, "medium": 0.7}),
-    (0.60, {"short": 0.1, "medium": 0.3, "full": 0.6}),
-    (1.00, {"short": 0.05, "medium": 0.3, "full": 0.6, "long": 0.05}),
+    (0.20, {"short": 0.25, "medium": 0.2, "choosing": 0.55}),
+    (0.50, {"short": 0.1, "medium": 0.2, "full": 0.35, "choosing": 0.35}),
+    (1.00, {"short": 0.05, "medium": 0.2, "full": 0.5, "long": 0.05, "choosing": 0.2}),
 )
 
 
@@ -117,7 +117,7 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        own = weights == 1.0
+        own = weights >= 1.0
         self.step += 1
         began, self.mark = self.mark, time.perf_counter()
         self.seconds += self.mark - began

@@ -144,6 +144,21 @@ def test_lessons_are_valid_and_share_their_tools(level: Level) -> None:
             assert length(e) <= 1.25 * MOST.get(level, 1_500)  # other dialects' schemas are longer
 
 
+def test_choosing_is_taught_on_one_offer_of_several_tools_under_plain_names() -> None:
+    called, offered = Counter[str](), Counter[int]()
+    for lesson in itertools.islice(lessons(4, {"choosing": 1.0}), 300):
+        assert len(lesson) == 8 and all(e.tools == lesson[0].tools for e in lesson)
+        assert len({json.dumps(e.messages[0]) for e in lesson if e.messages[0]["role"] == "system"}) <= 1
+        names = [tool["function"]["name"] for tool in lesson[0].tools]
+        offered[len(names)] += 1
+        for e in lesson:
+            wanted = [c["function"]["name"] for m in e.messages for c in m.get("tool_calls", ())]
+            assert set(wanted) <= set(names)
+            called.update(f"place {names.index(name)} of {len(names)}" for name in wanted)
+    assert set(offered) == {2, 3, 4, 5}, offered
+    assert 0.9 < called["place 0 of 3"] / called["place 2 of 3"] < 1.1, called
+
+
 def test_lessons_teach_skills_in_the_shares_of_examples() -> None:
     """Which skill is taught how often must not depend on whether tools are shared."""
     for level in ("medium", "full"):

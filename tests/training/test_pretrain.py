@@ -14,7 +14,7 @@ import torch
 from labkit.engines.llamacpp_convert import convert
 from labkit.engines.llamacpp_native import Context, LoadOptions
 from labkit.training.data import example, lessons
-from labkit.training.encoding import Encoder, make_tokenizer, nano_template
+from labkit.training.encoding import CHOICE_WEIGHT, Encoder, make_tokenizer, nano_template
 from labkit.training.network import Llama, Shape
 from labkit.training.packing import collate, planted, rows_of, stem_of
 from labkit.training.pretrain import Settings, Trainer, run
@@ -42,6 +42,19 @@ def test_the_mask_covers_what_the_assistant_says_and_nothing_else(folder: Path) 
         assert said.count("<|im_end|>") == len(turns)
         assert said.count("<tool_call>") == sum(len(m.get("tool_calls") or ()) for m in turns)
         assert "<tools>" not in said and "<tool_response>" not in said
+
+
+def test_the_choice_among_tools_counts_more_than_the_rest_of_a_name(folder: Path) -> None:
+    encoder = Encoder(make_tokenizer(folder / "tokenizer.json", 1))
+    for seed in range(20):
+        made = example(random.Random(seed), skill="parallel")
+        ids, weights = encoder.encode(made)
+        called = [c["function"]["name"] for m in made.messages for c in m.get("tool_calls", ())]
+        chosen = [
+            encoder.tokenizer.decode([i]) for i, w in zip(ids, weights, strict=True) if w == CHOICE_WEIGHT
+        ]
+        assert len(chosen) == len(called) > 1
+        assert all(name.startswith(first) for name, first in zip(called, chosen, strict=True))
 
 
 def test_packed_examples_are_computed_as_if_each_stood_alone(folder: Path) -> None:
@@ -74,7 +87,7 @@ def test_every_token_of_the_model_is_scored_once(folder: Path) -> None:
     lesson = [encoder.encode(e) for e in next(x for x in lessons(1) if len(x) > 1)]
     row = planted(lesson, 4096)
     batch = collate([row], len(row.ids), random.Random(1), 0.05, 0.15)
-    scored = batch.targets[batch.weights == 1.0].tolist()
+    scored = batch.targets[batch.weights >= 1.0].tolist()
     assert scored == [i for ids, own in lesson for i, mine in zip(ids, own, strict=True) if mine]
     assert batch.tokens == len(row.ids) and batch.examples == len(lesson)
 
