@@ -37,12 +37,21 @@ from labkit.training.packing import Batch, batches
 SAVE_EVERY_S = 60.0
 # Until which part of the run each mix of levels lasts. A model that cannot yet copy a word learns nothing from a
 # prompt of 400 tokens, most of them tool schemas.
-CURRICULUM: tuple[tuple[float, dict[Course, float]], ...] = (
-    (0.05, {"short": 1.0}),
-    (0.20, {"short": 0.25, "medium": 0.2, "choosing": 0.55}),
-    (0.50, {"short": 0.1, "medium": 0.2, "full": 0.35, "choosing": 0.35}),
-    (1.00, {"short": 0.05, "medium": 0.2, "full": 0.5, "long": 0.05, "choosing": 0.2}),
-)
+Curriculum = tuple[tuple[float, dict[Course, float]], ...]
+CURRICULA: dict[str, Curriculum] = {
+    "nano": (
+        (0.05, {"short": 1.0}),
+        (0.20, {"short": 0.25, "medium": 0.2, "choosing": 0.55}),
+        (0.50, {"short": 0.1, "medium": 0.2, "full": 0.32, "choosing": 0.33, "routing": 0.05}),
+        (1.00, {"short": 0.05, "medium": 0.2, "full": 0.45, "long": 0.05, "choosing": 0.2, "routing": 0.05}),
+    ),
+    # The smaller model's work is to send messages on.
+    "pico": (
+        (0.10, {"short": 1.0}),
+        (0.40, {"short": 0.3, "medium": 0.2, "choosing": 0.2, "routing": 0.3}),
+        (1.00, {"short": 0.15, "medium": 0.3, "full": 0.15, "choosing": 0.15, "routing": 0.25}),
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +155,11 @@ class Trainer:
         self.tokens, self.examples = place["tokens"], place["examples"]
 
 
-def lectures(trainer: Trainer, encoder: Encoder) -> Iterator[Batch]:
+def lectures(trainer: Trainer, encoder: Encoder, curriculum: Curriculum) -> Iterator[Batch]:
     """Yield batches along the curriculum until the run is done; a resumed run goes on to new data."""
     s = trainer.s
-    for stage, (end, mix) in enumerate(CURRICULUM):
-        seed = (s.seed * len(CURRICULUM) + stage) * 1_000_003 + trainer.step
+    for stage, (end, mix) in enumerate(curriculum):
+        seed = (s.seed * len(curriculum) + stage) * 1_000_003 + trainer.step
         stream = batches(
             lessons(seed, mix),
             encoder,
@@ -190,12 +199,12 @@ def data_sha256() -> str:
     return found.hexdigest()
 
 
-def run(out: Path, shape: Shape, s: Settings) -> None:
+def run(out: Path, shape: Shape, s: Settings, curriculum: Curriculum = CURRICULA["nano"]) -> None:
     """Train until the limit, saving every minute; then export."""
     out.mkdir(parents=True, exist_ok=True)
     encoder = Encoder(make_tokenizer(out / "tokenizer.json", s.seed))
     trainer, log, saved = Trainer(out, shape, s), Log(out), time.monotonic()
-    for batch in lectures(trainer, encoder):
+    for batch in lectures(trainer, encoder, curriculum):
         log.add(trainer, trainer.update(batch))
         if time.monotonic() - saved > SAVE_EVERY_S:
             trainer.save()
@@ -204,7 +213,7 @@ def run(out: Path, shape: Shape, s: Settings) -> None:
     export(trainer.net, out)
     here = machine()
     described = {**trainer.place(), "machine": f"{s.threads} cores of {here.cpu}", "torch": torch.__version__}
-    described |= {"data_sha256": data_sha256(), "settings": asdict(s), "curriculum": CURRICULUM}
+    described |= {"data_sha256": data_sha256(), "settings": asdict(s), "curriculum": curriculum}
     write_json(out / "training.json", described)
 
 
@@ -218,7 +227,8 @@ def main() -> None:
         typed = {"action": kind} if kind else {"type": type(value)}
         parser.add_argument(f"--{name.replace('_', '-')}", default=value, **typed)
     args = vars(parser.parse_args())
-    run(args.pop("out"), SHAPES[args.pop("model")], Settings(**args))
+    out, model = args.pop("out"), args.pop("model")
+    run(out, SHAPES[model], Settings(**args), CURRICULA[model])
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from .tool_skills import answer, call, lacking, missing, no_tool, wanted
 from .tools import SEARCH, STYLES, Tool, build, group, offer
 from .world import TRAINING, World
 
-# What a lesson may be: examples of a level, or choosing among tools under plain names.
-Course = Level | Literal["choosing"]
+# What a lesson may be: examples of a level, choosing among tools under plain names, or sending messages on.
+Course = Level | Literal["choosing", "routing"]
 # Skills that can be practised on any offer of tools, those on one text, and on how many requests each is used.
 PRACTISED = (call, answer, parallel, missing, no_tool)
 QUESTIONED = (route, extract, passage, memory)
@@ -43,11 +43,14 @@ def lessons(
     `EMPHASIS`.
     """
     rng = random.Random(seed)
-    levels, shares = zip(*(mix or {"full": 1.0}).items(), strict=True)
+    courses, shares = zip(*(mix or {"full": 1.0}).items(), strict=True)
     while True:
-        level = rng.choices(levels, shares)[0]
+        level = rng.choices(courses, shares)[0]
         if level == "choosing":
             yield choosing(rng, world)
+            continue
+        if level == "routing":
+            yield questions(Draw(rng, world, rng.choice(tuple(REQUESTS))), "route")
             continue
         weights = {name: weight * EMPHASIS.get(name, 1.0) for name, weight in skills(level).items()}
         if level not in REQUESTS:
