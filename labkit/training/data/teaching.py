@@ -29,6 +29,7 @@ QUESTIONED = (route, extract, passage, memory)
 EMPHASIS = {"missing": 1.5, "no_tool": 1.7, "route": 1.5}
 TRIES = 10  # to make a conversation that is short enough
 PLAIN = 1.5  # of `World.own_names`: three names in four are the tool's own words alone
+CHOICE_TOKENS = 700
 CHOICES = {"call": 8.0, "no_tool": 1.0, "missing": 1.0}
 REQUESTS: dict[Level, int] = {"short": 4, "medium": 6, "full": 8}
 
@@ -90,10 +91,12 @@ def choosing(rng: random.Random, world: World) -> list[Example]:
     """Make requests to two to five tools under names that say what they do, each request to another tool."""
     d = Draw(rng, replace(world, own_names=PLAIN), "short" if rng.random() < 0.4 else "medium")
     d.head = system(d)
-    form, count = d.choice(STYLES), d.choice((2, 2, 3, 3, 4, 5))
-    families = {group(family): family for family in (toolbox.pick(d, made=0.3) for _ in range(count))}
-    offered = {tool.name: tool for tool in (build(d, family, form) for family in families.values())}
-    return requested(d, list(offered.values()), CHOICES, 700, 8)
+    form, offered = d.choice(STYLES), dict[str, Tool]()
+    while not 1 < len(offered) or size(Draft([], list(offered.values()))) > CHOICE_TOKENS * 0.6:
+        families = [toolbox.pick(d, made=0.3) for _ in range(d.choice((2, 2, 3, 3, 4, 5)))]
+        apart = {group(family): family for family in families}.values()
+        offered = {tool.name: tool for tool in (build(d, family, form) for family in apart)}
+    return requested(d, list(offered.values()), CHOICES, CHOICE_TOKENS, 8)
 
 
 def requested(
