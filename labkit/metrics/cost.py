@@ -61,9 +61,9 @@ class CostTable(Table):
     def _row(self, way: Way) -> list[str]:
         right, first = way.right, self.ways[0].usd
         shown = f"{100 * right.share:.0f} ({100 * right.low:.0f}–{100 * right.high:.0f})" if right else "-"
-        each = _short(1000 * way.usd / right.share) if right and right.hits else "-"
-        times = _short(first / way.usd) if way.usd else "-"
-        return [way.name, _short(1000 * way.usd), times, shown, each, way.basis]
+        each = short(1000 * way.usd / right.share) if right and right.hits else "-"
+        times = short(first / way.usd) if way.usd else "-"
+        return [way.name, short(1000 * way.usd), times, shown, each, way.basis]
 
     @property
     def footer(self) -> list[str]:
@@ -76,5 +76,6 @@ class CostTable(Table):
         ]
 
 
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+def short(value: float) -> str:
+    """Write a figure with two digits, or as a whole number."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"

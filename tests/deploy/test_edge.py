@@ -1,0 +1,166 @@
+"""Edge files are read strictly; nodes go on when they are cut off, and agree again afterwards."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from labkit.deploy.cluster import Cluster
+from labkit.deploy.edge import read_edge
+from labkit.deploy.outbox import Outbox, Record
+from labkit.deploy.render import FOLDER
+from labkit.errors import OptionInvalid, StorageFailed
+
+SHIPPED = FOLDER / "edge"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Return the shipped cluster with the engine that repeats what it is told."""
+    text = (SHIPPED / "cluster.yaml").read_text().replace("alias: nano", "alias: nano, engine: echo")
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_shipped_files_are_read() -> None:
+    cluster, device = read_edge(SHIPPED / "cluster.yaml"), read_edge(SHIPPED / "device.yaml")
+    assert [node.id for node in cluster.nodes] == ["north", "south", "depot"]
+    assert cluster.having("stock") == ["north", "depot"]
+    assert (device.type, device.nodes[0].models[0].tasks) == ("single-device", ("conversation", "tools"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("deployment:", "deploiment:", "deploiment"),
+        ("distributed-edge", "star", "type cannot be"),
+        ("id: south", "id: north", "an id for each"),
+        ("id: south", "id: ../../etc", "is no name"),
+        ("model: nano, scenario: service", "model: pico, scenario: service", "asks 'pico'"),
+        ("scenario: service", "scenario: bank", "no scenario"),
+        ("alias: nano, engine: echo", "alias: gpt-9", "no model"),
+        ("sync_every: 0.3", "sync_every: -1", "sync_every cannot be"),
+        ("failover: automatic", "failover: [a]", "failover cannot be"),
+        ("agents:", "agnets:", "agnets"),
+        ("deployment:", "deployment: !!python/object/apply:os.system [ls]\nx:", "no YAML"),
+        ("deployment:", "deployment: [\nx:", "no YAML"),
+    ],
+)
+def test_a_wrong_file_is_refused(file: Path, old: str, new: str, said: str) -> None:
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(OptionInvalid, match=said):
+        read_edge(file)
+
+
+def test_no_file_is_an_error_with_a_name(tmp_path: Path) -> None:
+    with pytest.raises(StorageFailed, match="nothing.yaml"):
+        read_edge(tmp_path / "nothing.yaml")
+
+
+def passed(sender: Outbox, name: str, receiver: Outbox, to: str, confirmed: bool = True) -> None:
+    """Send what waits, as two nodes do; the confirmation may be lost."""
+    records = sender.waiting(to)
+    receiver.take(name, [Record(*json.loads(json.dumps(one))) for one in records])
+    if confirmed:
+        sender.confirm(to, records)
+
+
+def test_an_outbox_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    a, b = Outbox(tmp_path / "a.sqlite"), Outbox(tmp_path / "b.sqlite")
+    for n in range(120):
+        a.add(f"a{n}", "a", {"n": n})
+    for confirmed in (False, False, True, False, True, True):
+        passed(a, "a", b, "b", confirmed)
+    assert not a.waiting("b") and not b.waiting("a")
+    assert a.all() == b.all() and len(b.all()) == 120
+
+
+def test_two_answers_of_one_id_end_as_one_everywhere(tmp_path: Path) -> None:
+    names = ("a", "b", "c")
+    boxes = {name: Outbox(tmp_path / f"{name}.sqlite") for name in names}
+    for name in ("c", "b"):
+        boxes[name].add("r/done", name, {"answer": name})
+    for name in ("c", "a", "b", "c", "a", "b"):  # whatever the order
+        for peer in names:
+            if peer != name:
+                passed(boxes[name], name, boxes[peer], peer)
+    assert {box.get("r/done").body["answer"] for box in boxes.values()} == {"b"}  # type: ignore[union-attr]
+    assert not any(boxes[a].waiting(b) for a in names for b in names if a != b)
+
+
+def test_a_request_waits_until_it_is_answered(tmp_path: Path) -> None:
+    box = Outbox(tmp_path / "box.sqlite")
+    box.add("r", "a", {"agent": "x", "text": "t"}, target="b")
+    assert [one.id for one in box.due("b")] == ["r"] and box.due("a") == []
+    box.add("r/done", "b", {})
+    assert Outbox(box.path).due("b") == []
+
+
+def test_a_cut_off_node_goes_on_and_all_agree_afterwards(file: Path, tmp_path: Path) -> None:
+    with Cluster(file, tmp_path / "state") as cluster:
+        assert cluster.ask("north", "repairs", "one", id="r-1")["node"] == "depot"
+        cluster.cut("depot")
+        assert cluster.ask("north", "stock", "two", id="r-2")["node"] == "north"
+        assert cluster.ask("depot", "repairs", "three", id="r-3")["node"] == "depot"
+        assert cluster.ask("south", "repairs", "four", id="r-4") == {"queued": "r-4", "for": "depot"}
+        assert cluster.ask("south", "repairs", "four", id="r-4") == {"queued": "r-4", "for": "depot"}
+        psutil.Process(cluster.processes["south"].pid).kill()  # with a promise in its outbox
+        cluster.processes["south"].ended(within=10)
+        cluster.start("south")
+        cluster.mend("depot")
+        assert cluster.in_step()
+        for node in cluster.ports:
+            done = {one.id: one.body["answer"] for one in cluster.records(node) if one.id.endswith("/done")}
+            assert done == {"r-1/done": "one", "r-2/done": "two", "r-3/done": "three", "r-4/done": "four"}
+        assert cluster.ask("south", "repairs", "four", id="r-4")["answer"] == "four"
+        pids = [process.pid for process in cluster.processes.values()]
+    assert not any(map(psutil.pid_exists, pids))
+
+
+def test_a_node_refuses_what_is_no_request(file: Path, tmp_path: Path) -> None:
+    with Cluster(file, tmp_path / "state") as cluster:
+        url = cluster.url("north")
+
+        def post(path: str, body: bytes, **headers: str) -> int:
+            return httpx.post(url + path, content=body, headers=headers, trust_env=False).status_code
+
+        good = b'{"id": "a", "text": "hi"}'
+        assert post("/agents/stock", good) == 200
+        assert post("/agents/nobody", good) == 404
+        assert post("/agents/stock", good, Origin="https://evil.example") == 400
+        for wrong in (
+            b"",
+            b"[]",
+            b"{",
+            b"[" * 5000,
+            b'{"id": "a/b", "text": "x"}',
+            b'{"id": "a", "text": 1}',
+        ):
+            assert post("/agents/stock", wrong) == 400
+        for wrong in (b'{"from": "mallory", "records": []}', b'{"from": "south", "records": [[1]]}', b"{}"):
+            assert post("/sync", wrong) == 400
+        with pytest.raises(OptionInvalid, match="no node"):
+            cluster.cut("moon")
+
+
+def test_deploy_up_starts_serves_and_stops_cleanly(file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "labkit", "deploy", "up", str(file), "--state", str(tmp_path / "state")]
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    ) as process:
+        assert process.stdout
+        urls = [process.stdout.readline().split()[1] for _ in range(3)]
+        assert all(httpx.get(f"{url}/ready", trust_env=False).status_code == 200 for url in urls)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    for url in urls:
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/ready", trust_env=False)
