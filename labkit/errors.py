@@ -14,6 +14,7 @@
     ├── EngineFailed         the engine broke while working
     ├── ToolDenied           a tool that may not do what it was asked to
     ├── AnswerInvalid        a model's answer that does not fit what was asked for
+    ├── TrainingFailed       a training run that cannot go on
     └── NotebookFailed       a lab that did not run to its end
 
 A message has two parts: what failed with the value seen, and what to type next.
@@ -88,6 +89,10 @@ class ToolDenied(LabkitError):
 
 class AnswerInvalid(LabkitError):
     """A model's answer that does not fit the form that was asked for."""
+
+
+class TrainingFailed(LabkitError):
+    """A training run that cannot go on: no data, a loss or a reward that is no number, a damaged checkpoint."""
 
 
 class NotebookFailed(LabkitError):

@@ -173,7 +173,8 @@ class Usage:
 class Chunk:
     """Carry one streamed piece of a reply.
 
-    `tokens` is how many tokens the piece stands for. `at` is seconds since the request was sent,
+    `tokens` is how many tokens the piece stands for, and `ids` are their ids where the engine tells them (the last
+    chunk's is the token that ended the reply). `at` is seconds since the request was sent,
     stamped in one place (`engines/base.py`). The last chunk has `finish_reason` and `usage`.
     """
 
@@ -183,6 +184,7 @@ class Chunk:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     at: float = 0.0
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def _reused(m: Model, reused: Callable[[list[int], list[int]], int]) -> str:
             raise Wrong(f"reused({before}, {now}) should be {right}, since {why}; it is {found!r:.40}")
     asked = [[{"role": "user", "content": text}] for text in ("Where is the lamp?", "Where is Ada?")]
     told = [m.chat(prompt, max_tokens=1).usage.cached_tokens for prompt in asked][1]
-    found = reused(*(m.engine.prompt(prompt, []) for prompt in asked))  # type: ignore[attr-defined]
+    found = reused(*(m.engine.prompt(prompt, []) for prompt in asked))
     return f"you say {found} for two real prompts, and llama.cpp reused {told}"
 
 

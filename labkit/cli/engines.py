@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="An engine with an environment of its own: vllm.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="An environment's name: vllm, agentlightning.")]
 engines = typer.Typer(help="List the engines; install and remove those apart.", invoke_without_command=True)
 
 

@@ -12,6 +12,7 @@ import typer
 import labkit
 from labkit.cli.bench import bench, compare
 from labkit.cli.chat import chat
+from labkit.cli.deploy import deploy
 from labkit.cli.engines import engines
 from labkit.cli.eval import evaluate
 from labkit.cli.group import Group
@@ -122,7 +123,8 @@ app.command(rich_help_panel="Models")(compare)
 app.command(rich_help_panel="Models")(race)
 app.command(rich_help_panel="Models")(load)
 app.command(rich_help_panel="Models")(sweep)
-app.command(rich_help_panel="Models")(serve)
+app.add_typer(serve, name="serve", rich_help_panel="Models")
+app.add_typer(deploy, name="deploy", rich_help_panel="Models")
 
 
 @app.command(rich_help_panel="For authors")

@@ -99,9 +99,13 @@ class Engine(ABC):
     def tokenize(self, text: str, special: bool = True) -> list[int]:
         """Return the token ids of `text`; control tokens in it stay plain text without `special`.
 
-        Engines with the flag `logits` have this method and the next.
+        Engines with the flag `logits` have this method and the next two.
         """
         raise OptionInvalid(f"{self.name} shows no scores", fix="load(…, engine='llamacpp')")
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
+        """Return the token ids that a request is read as."""
+        raise OptionInvalid(f"{self.name} shows no token ids", fix="load(…, engine='llamacpp')")
 
     def window_logits(self, ids: Sequence[int], first: int) -> NDArray[np.float32]:
         """Read `ids` afresh; return raw scores of every token after ids[first], ids[first + 1], …: (N, V).

@@ -6,10 +6,12 @@ An environment is ready when its seal is there, which is written last. Only the 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from labkit.errors import DownloadFailed, EngineUnavailable
@@ -25,13 +27,16 @@ class Recipe:
     """Say how to make an environment: `steps` are calls of pip, in order, and `bytes` the room they need.
 
     `check` is Python that has to run in it at the end, and prints the version last. `gpu` is the recipe for a machine
-    with a GPU that nvidia-smi knows, where that is another.
+    with a GPU that nvidia-smi knows, where that is another. `pythons` are the versions that will do, the best first;
+    none means labkit's own.
     """
 
     steps: tuple[str, ...]
     bytes: int
     check: str
     gpu: Recipe | None = None
+    pythons: tuple[str, ...] = ()
+    systems: tuple[str, ...] = ("linux",)
 
 
 RECIPES = {
@@ -46,7 +51,18 @@ RECIPES = {
         bytes=8 * 10**9,
         check=VLLM,
         gpu=Recipe(("install vllm==0.32.0",), bytes=20 * 10**9, check=VLLM),
-    )
+    ),
+    "agentlightning": Recipe(
+        (
+            "install agentlightning==1.0.2",
+            # Alone it cannot run: its own settings are there to check those for a cluster against.
+            "install --no-deps verl==0.8.0",
+        ),
+        bytes=2 * 10**8,
+        check="import agentlightning.server.app; print(agentlightning.__version__)",
+        pythons=("3.12", "3.13"),  # from 3.12 on; in 3.14 its Hydra 1.3.2 does not start (hydra issue 3121)
+        systems=("linux", "darwin"),
+    ),
 }
 
 
@@ -68,10 +84,10 @@ def install(name: str) -> str:
     Raises `StorageFailed` without room, `DownloadFailed` where pip fails, `EngineUnavailable` on a system without it.
     """
     folder = _folder(name)
-    if sys.platform != "linux":
-        fix = "use Linux (on Windows: WSL), or a server elsewhere by its url="
-        raise EngineUnavailable(f"{name} has no packages for {sys.platform}", fix=fix)
     recipe = RECIPES[name].gpu or RECIPES[name] if gpus() else RECIPES[name]
+    if sys.platform not in recipe.systems:
+        fix = "use Linux (on Windows: WSL), or, for vllm, a server elsewhere by its url="
+        raise EngineUnavailable(f"{name} has no packages for {sys.platform}", fix=fix)
     with store.lock(folder):
         if _seal(folder).get("steps") == list(recipe.steps):
             return version_of(name)
@@ -95,9 +111,39 @@ def remove(name: str) -> int:
         return _delete(folder)
 
 
+def find_python(versions: tuple[str, ...]) -> str:
+    """Return a Python of one of these versions that can make environments: this one, one on PATH, pyenv's, or uv's.
+
+    Raises `EngineUnavailable` with ways to get one.
+    """
+    of_uv = [_answer("uv", "python", "find", "--no-python-downloads", v).strip() for v in versions]
+    tell = "import sys, ensurepip; print(sys.executable, '%d.%d' % sys.version_info[:2])"
+    for path, version in product(
+        [sys.executable, *(f"python{v}" for v in versions), *filter(None, of_uv)], versions
+    ):
+        # What lies on PATH may be pyenv's switch, which has to be told the version.
+        found, _, number = _answer(path, "-I", "-c", tell, PYENV_VERSION=version).strip().rpartition(" ")
+        if number in versions:
+            return found
+    raise EngineUnavailable(
+        f"there is no Python {' or '.join(versions)} on PATH, in pyenv or in uv",
+        fix=f"pip install uv && uv python install {versions[-1]}   (or your system's package), then again",
+    )
+
+
+def _answer(*command: str, **env: str) -> str:
+    """Return what a command prints, "" where it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **env})
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
 def _make(name: str, folder: Path, recipe: Recipe) -> str:
     python = str(folder / "bin" / "python")
-    _run(name, "python -m venv", sys.executable, "-m", "venv", str(folder))
+    base = find_python(recipe.pythons) if recipe.pythons else sys.executable
+    _run(name, "python -m venv", base, "-m", "venv", str(folder))
     for number, step in enumerate(recipe.steps, 1):
         print(f"step {number} of {len(recipe.steps)}: pip {step}", flush=True)
         _run(name, f"pip {step}", python, "-I", "-m", "pip", *step.split())

@@ -97,21 +97,22 @@ class LlamaCpp(Engine):
         stops = StopReader(options.stop)
         limit = min(options.max_tokens, context.size - len(ids))
         reason: FinishReason = "length"
+        end: tuple[int, ...] = ()
         written, stopped = 0, False
         try:
             cached = context.read(ids)
             for token in (self.drafter or context).tokens(chain, limit):
                 if not options.ignore_eos and is_end(context.vocab, token):
-                    reason = "stop"
+                    reason, end = "stop", (token,)
                     break
                 written += 1
                 text, stopped = stops.feed(decode_text(context.piece(token)))
-                yield Chunk(text, 1)
+                yield Chunk(text, 1, ids=(token,))
                 if stopped:
                     reason = "stop"
                     break
             tail = "" if stopped else stops.held + decode_text(b"", True)
-            yield Chunk(tail, 0, finish_reason=reason, usage=Usage(len(ids), written, cached))
+            yield Chunk(tail, 0, finish_reason=reason, usage=Usage(len(ids), written, cached), ids=end)
         finally:
             context.lib.llama_sampler_free(chain)
 

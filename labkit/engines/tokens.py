@@ -35,18 +35,19 @@ def chunks_of(
     """Yield a chunk for each token, `limit` at most, then the last one; `prompt` is the number of tokens read."""
     stops = StopReader(options.stop)
     reason: FinishReason = "length"
+    end: tuple[int, ...] = ()
     written, stopped = 0, False
     for token in tokens:
         if token in ends and not options.ignore_eos:
-            reason = "stop"
+            reason, end = "stop", (token,)
             break
         written += 1
         shown, stopped = stops.feed(decode(token))
-        yield Chunk(shown, 1)
+        yield Chunk(shown, 1, ids=(token,))
         if stopped or written == limit:
             break
     tail, reason = ("", "stop") if stopped else (stops.held, reason)
-    yield Chunk(tail, 0, finish_reason=reason, usage=Usage(prompt, written))
+    yield Chunk(tail, 0, finish_reason=reason, usage=Usage(prompt, written), ids=end)
 
 
 @contextmanager

@@ -23,15 +23,15 @@ from labkit.types import Chunk
 GAPS = 2_000
 SCRAPE_S = 1.0  # a page of metrics costs its server some work, so it is not asked at every look
 TIMEOUT_S = 2.0
-# What vLLM and llama.cpp's server call it; the names of a gateway can be added.
+# What vLLM, llama.cpp's server and labkit's gateway call it.
 GAUGES = {
-    "running": ("vllm:num_requests_running", "llamacpp:requests_processing"),
-    "waiting": ("vllm:num_requests_waiting", "llamacpp:requests_deferred"),
+    "running": ("vllm:num_requests_running", "llamacpp:requests_processing", "labkit_requests_running"),
+    "waiting": ("vllm:num_requests_waiting", "llamacpp:requests_deferred", "labkit_queue_depth"),
     "kv_cache_usage": ("vllm:kv_cache_usage_perc", "llamacpp:kv_cache_usage_ratio"),
 }
-WRITTEN = ("vllm:generation_tokens_total", "llamacpp:tokens_predicted_total")
+WRITTEN = ("vllm:generation_tokens_total", "llamacpp:tokens_predicted_total", "labkit_output_tokens_sum")
 TIMES = {
-    "server_ttft": ("vllm:time_to_first_token_seconds",),
+    "server_ttft": ("vllm:time_to_first_token_seconds", "labkit_ttft_seconds"),
     "server_itl": ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
 }
 
@@ -125,7 +125,9 @@ class Live:
     def figures(self, page: dict[str, float]) -> dict[str, float]:
         """Return gauges as they are, and rates and means since the page before."""
         if not page.keys() & {*WRITTEN, *chain(*GAUGES.values())}:
-            raise EngineUnavailable(f"{self.url:.200} has no metrics of vLLM or llama.cpp", fix="ask another")
+            raise EngineUnavailable(
+                f"{self.url:.200} has no metrics of vLLM or llama.cpp, nor a gateway's", fix="ask another"
+            )
         before, self._page = self._page, page
         found = {k: page[n] for k, names in GAUGES.items() for n in names if n in page}
         found |= next((self._rate(page[name]) for name in WRITTEN if name in page), {})

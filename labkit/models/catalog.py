@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -31,7 +32,7 @@ def catalog() -> dict[str, ModelCard]:
 
 
 def find(name: str, served: bool = False) -> ModelCard:
-    """Find a model by alias, in any case, or make a card for the path of a .gguf file.
+    """Find a model by alias, in any case, or by the path of a .gguf file or of a folder that was trained here.
 
     A model that is `served` somewhere may be known to its server alone: its card holds the name and no more.
     Raises `ModelNotFound` with the closest names, and whatever `inspect` raises for a file.
@@ -44,12 +45,37 @@ def find(name: str, served: bool = False) -> ModelCard:
         return cards[name]
     if name.lower() in lower:
         return cards[lower[name.lower()]]
+    if not served and os.path.isfile(
+        os.path.join(os.path.expanduser(name), "training.json")
+    ):  # False for any nonsense
+        return trained(Path(name).expanduser().absolute())
     if served:
         abilities = frozenset({"completion", "tools"})
         return ModelCard(name, f"{name}, as its server calls it", 0.0, "unknown", 0, abilities)
     close = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.0)]
     raise ModelNotFound(
         f"there is no model {name[:80]!r}", fix=f"did you mean {', '.join(close)}? all names: labkit models"
+    )
+
+
+def trained(folder: Path) -> ModelCard:
+    """Describe a folder that labkit trained from a shipped model; it runs wherever that model runs.
+
+    Its chat template must be that model's own, since labkit's templates render without a sandbox.
+    """
+    try:
+        base = _shipped()[json.loads((folder / "training.json").read_text("utf-8"))["base"]]
+        template = Path("chat_template.jinja")
+        own = files("labkit.models").joinpath(base.refs["llamacpp"].package, template.name).read_text("utf-8")
+        if not base.shipped or (folder / template).read_text("utf-8") != own:
+            raise ValueError("its chat template is not labkit's")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        fix = "train it again with labkit, or give a name: labkit models"
+        raise ModelNotFound(f"{folder} holds no model that labkit trained: {error}", fix=fix) from error
+    refs = {engine: Ref(package=os.fspath(folder)) for engine in base.refs}
+    alias = re.sub(r"[^\w.-]+", "-", folder.name).lstrip(".-") or "model"
+    return replace(
+        base, alias=alias, title=f"{alias}, trained from {base.alias}", refs=refs, source=str(folder)
     )
 
 

@@ -1,8 +1,9 @@
-"""Start the Ollama-compatible endpoint beside this process, for a lab on a machine without the daemon."""
+"""Start a server of labkit's own beside this process, for a lab: the gateway, or the Ollama-compatible endpoint."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from typing import Any
 
 from labkit.engines.ollama_daemon import Daemon
@@ -36,3 +37,18 @@ def start_ollama_api(**options: Any) -> tuple[ServerProcess, str]:
     url = f"http://127.0.0.1:{options['port']}"
     command = (sys.executable, "-P", "-m", "labkit", "serve", "--api", "ollama", *told)
     return ServerProcess(ServerSettings("ollama-api", command, f"{url}/api/version")), url
+
+
+def start_gateway(*backends: str, **settings: Any) -> tuple[ServerProcess, str]:
+    """Start `labkit serve` with backends in their text form on a free port; return the process and its URL.
+
+    `settings` are fields of `labkit.serving.settings.Settings`; its state is a new folder unless they name one. The
+    URL is that of the server, without /v1.
+    Raises `EngineFailed` with what it said if it does not start.
+    """
+    settings = {"port": free_port(), "state": tempfile.mkdtemp(prefix="labkit-serve-"), **settings}
+    env = {f"LABKIT_SERVE_{name.upper()}": str(value) for name, value in settings.items()}
+    told = [word for backend in backends for word in ("--backend", backend)]
+    url = f"http://127.0.0.1:{settings['port']}"
+    command = (sys.executable, "-P", "-m", "labkit", "serve", *told)
+    return ServerProcess(ServerSettings("gateway", command, f"{url}/ready", env, 120.0, 10.0)), url

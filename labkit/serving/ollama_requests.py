@@ -7,7 +7,7 @@ import random
 import re
 from typing import Any, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from labkit.engines.ollama_daemon import TEMPLATE
 from labkit.serving.ollama_models import ApiError, Entry
@@ -59,7 +59,7 @@ class Request(BaseModel):
 
     model_config = ConfigDict(protected_namespaces=())
     model: str = Field(validation_alias=AliasChoices("model", "name"), min_length=1)
-    stream: bool = True
+    stream: StrictBool = True
     keep_alive: float | str | None = None
     options: dict[str, Any] | None = None
     think: bool | str | None = None

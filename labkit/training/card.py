@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from safetensors.numpy import load_file
 
-from labkit.metrics.intervals import wilson
-from labkit.training.packing import WIDTHS
+from labkit.metrics.intervals import paired, wilson
+from labkit.models import store
 
+LONGEST = 1536  # tokens of the widest row in training (`packing.WIDTHS`, which needs torch to be read)
 LEVELS = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_1", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 SPLITS = ("seen", "phrasings", "names", "families")
 ABOUT = {
@@ -103,17 +105,14 @@ def write_card(folder: Path, evaluation: Path) -> None:
     levels = level_shares([record for record in records if record["kind"] == "case"])
     purpose, limits = ABOUT[folder.name]
     low, high = wilson(round(levels["shares"][LEVELS[0]]["**all**"] * levels["n"]), levels["n"])
-    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
-        files(__package__).joinpath("card.md").read_text("utf-8")
-    )
-    text = template.render(
+    text = template_of("card.md").render(
         name=folder.name,
         purpose=purpose,
         limits=limits,
         config=json.loads((folder / "config.json").read_text("utf-8")),
         parameters=sum(weight.size for weight in load_file(folder / "model.safetensors").values()),
         training=json.loads((folder / "training.json").read_text("utf-8")),
-        longest=WIDTHS[-1],
+        longest=LONGEST,
         base=base,
         skills=skill_table(base),
         lengths=length_table(base),
@@ -124,6 +123,59 @@ def write_card(folder: Path, evaluation: Path) -> None:
     (folder / "README.md").write_text(text, encoding="utf-8")
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in (*runs, levels)]
     (folder / "evaluation.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def write_trained_card(
+    folder: Path,
+    log: Sequence[Mapping[str, Any]],
+    results: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    data: str,
+    reward: str = "none: it was shown examples",
+    learned: Collection[str] = (),
+) -> Path:
+    """Write README.md into the folder of a model that was trained here, and return its path.
+
+    `results` holds the success of the same cases before and after; those named in `learned` were trained, and all
+    others show what was forgotten.
+    """
+    names = [
+        name for name in ("loss", "held_out_loss", "reward", "success", "kl") if any(name in e for e in log)
+    ]
+    looks = [entry for entry in log if "score" in entry]
+    curve = [
+        ["step", *names],
+        *([f"{e['step']}", *(f"{e[n]:.3g}" if n in e else "" for n in names)] for e in looks),
+    ]
+    changes, forgot = [["cases", "n", "before", "after", "change (points)"]], []
+    for name, (before, after) in results.items():
+        change, low, high = (100 * each for each in paired(before, after))
+        moved = f"{change:+.1f} ({low:+.1f} to {high:+.1f})"
+        shares = [f"{100 * sum(each) / len(each):.0f} %" for each in (before, after)]
+        changes.append([name, str(len(before)), *shares, moved])
+        if name not in learned:
+            lost = sum(b > a for b, a in zip(before, after, strict=True))
+            forgot.append(
+                f"- {name}: {lost} of {len(before)} cases were right before and are wrong now; {moved} points"
+            )
+    text = template_of("card_trained.md").render(
+        name=folder.name,
+        training=json.loads((folder / "training.json").read_text("utf-8")),
+        data=data,
+        reward=reward,
+        curve=table(curve),
+        changes=table(changes),
+        forgot="\n".join(forgot) or "Nobody has looked.",
+    )
+    with store.atomic_file(folder / "README.md") as part:
+        part.write_text(text, "utf-8")
+    return folder / "README.md"
+
+
+def template_of(name: str) -> Template:
+    """Return a card's template."""
+    source = files(__package__).joinpath(name).read_text("utf-8")
+    return Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(source)
 
 
 if __name__ == "__main__":

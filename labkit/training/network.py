@@ -76,14 +76,21 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
         """Map (B, T, D) to (B, T, D)."""
+        return self.mixed(*self.project(x, cos, sin), mask)
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries (B, H, T, K), keys and values (B, G, T, K), rotated."""
         b, t, _ = x.shape
         q = self.q_proj(x).view(b, t, self.s.heads, -1).transpose(1, 2)
         k = self.k_proj(x).view(b, t, self.s.kv_heads, -1).transpose(1, 2)
         v = self.v_proj(x).view(b, t, self.s.kv_heads, -1).transpose(1, 2)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        return rotate(q, cos, sin), rotate(k, cos, sin), v
+
+    def mixed(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Let the queries look at the keys, and map what they find to (B, T, D)."""
         groups = self.s.heads // self.s.kv_heads
         k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-        return self.o_proj(attend(q, k, v, mask).transpose(1, 2).reshape(b, t, -1))
+        return self.o_proj(attend(q, k, v, mask).transpose(1, 2).flatten(2))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from labkit.cli import app
 from labkit.engines import environments
-from labkit.engines.environments import Recipe, install, python_of, remove, version_of
+from labkit.engines.environments import Recipe, find_python, install, python_of, remove, version_of
 from labkit.errors import DownloadFailed, EngineUnavailable, LabkitError, StorageFailed
 from labkit.models.hardware import Gpu
 
@@ -126,3 +126,48 @@ def test_other_systems_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LabkitError, match="no packages for win32") as caught:
         install("vllm")
     assert "WSL" in caught.value.fix
+
+
+def program(folder: Path, name: str, *lines: str) -> None:
+    """Put a program on a PATH that has nothing else."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    (folder / name).chmod(0o755)
+
+
+HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("python9.8", ["echo /there/python9.8 9.8"]),
+        (
+            "python9.8",
+            ['[ "$PYENV_VERSION" = 9.8 ] || exit 127', "echo /there/python9.8 9.8"],
+        ),  # pyenv's switch
+        ("uv", ['[ "$4" = 9.8 ] && echo "$0-python"']),
+    ],
+)
+def test_a_python_is_found_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, lines: list[str]
+) -> None:
+    program(tmp_path / "bin", name, *lines)
+    program(tmp_path / "bin", "uv-python", "echo /there/python9.8 9.8")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert find_python(("9.9", "9.8")) == "/there/python9.8"
+    assert find_python(("9.9", HERE)).startswith(str(Path(sys.executable).parent)), "this one will do"
+
+
+@pytest.mark.parametrize("lines", [["exit 1"], ["echo no python"], ["echo /there 3.1"], []])
+def test_without_a_python_it_tells_ways_to_get_one(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    program(tmp_path / "bin", "python9.9", *lines)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    wanted = Recipe(("install x",), 1, "", pythons=("9.9",))
+    monkeypatch.setitem(environments.RECIPES, "agentlightning", wanted)
+    with pytest.raises(EngineUnavailable, match="no Python 9.9") as caught:
+        install("agentlightning")
+    assert "uv python install 9.9" in caught.value.fix and version_of("agentlightning") == ""
+    assert not (home / "envs" / "agentlightning").exists()

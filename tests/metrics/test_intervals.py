@@ -3,7 +3,7 @@
 import pytest
 
 from labkit.errors import OptionInvalid
-from labkit.metrics.intervals import wilson
+from labkit.metrics.intervals import paired, wilson
 
 
 # R. G. Newcombe, "Two-sided confidence intervals for the single proportion", Statistics in Medicine 17 (1998),
@@ -36,3 +36,17 @@ def test_wilson_stays_between_0_and_1_and_narrows() -> None:
 def test_wilson_refuses_nonsense(wrong: tuple[float, ...]) -> None:
     with pytest.raises(OptionInvalid):
         wilson(*wrong)  # type: ignore[arg-type]
+
+
+def test_a_paired_change_counts_only_cases_that_changed() -> None:
+    before, after = [1, 0, 0, 0, 1, 0, 1, 0], [1, 1, 1, 0, 1, 0, 1, 1]
+    change, low, high = paired(before, after)
+    assert change == pytest.approx(0.375)
+    assert high - change == change - low == pytest.approx(1.959964 * (15 / 56) ** 0.5 / 8**0.5)
+    assert paired(before, before) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("before", "after"), [([1], [1]), ([1, 0], [1]), ([], [])])
+def test_what_is_no_pair_is_refused(before: list[float], after: list[float]) -> None:
+    with pytest.raises(OptionInvalid, match="no pairs"):
+        paired(before, after)

@@ -135,7 +135,8 @@ def test_the_command_refuses_what_it_should_not_do(tmp_path: Path) -> None:
         (("--api", "soap"), "--api cannot be"),
         (("--engine", "warp"), "there is no engine"),
         (("--model", "missing"), "there is no model"),
-        (("--engine", "echo", "--model", "qwen2.5-0.5b"), "labkit models pull"),
+        (("--api", "ollama", "--host", "0.0.0.0"), "open to others"),
+        (("--api", "ollama", "--engine", "echo", "--model", "qwen2.5-0.5b"), "labkit models pull"),
     ):
         command = [sys.executable, "-m", "labkit", "serve", "--port", "1", *line]
         env = {**os.environ, "LABKIT_HOME": str(tmp_path)}

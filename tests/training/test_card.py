@@ -41,3 +41,23 @@ def test_four_bits_cost_nano_less_than_two_points() -> None:
     ]
     share = {run["variant"]: run["by"][""]["all"]["share"] for run in full}
     assert share["F16"] - share["Q4_K_M"] < 0.02
+
+
+def test_a_trained_models_card_shows_what_it_learned_and_what_it_forgot(tmp_path: Path) -> None:
+    from labkit.training.card import write_trained_card
+
+    training = {"base": "nano", "steps": 4, "settings": {"rate": 0.001, "steps": 4}}
+    (tmp_path / "training.json").write_text(json.dumps(training))
+    log = [
+        {"step": 0, "success": 0.25, "score": 0.25},
+        {"step": 3, "reward": 0.5, "kl": 0.01},
+        {"step": 4, "reward": 0.6, "kl": 0.0213, "success": 0.75, "score": 0.75},
+    ]
+    results = {"stage": ([1, 0, 0, 0], [1, 1, 1, 0]), "others": ([1, 1, 0, 0], [1, 0, 1, 0])}
+    path = write_trained_card(tmp_path, log, results, data="made up", reward="played", learned=["stage"])
+    text = path.read_text("utf-8")
+    assert "Trained from nano" in text and "rate 0.001, steps 4" in text and "| reward | played |" in text
+    assert "| 4 | 0.6 | 0.75 | 0.0213 |" in text and "| 3 |" not in text
+    assert "| stage | 4 | 25 % | 75 % | +50.0 (-6.6 to +106.6) |" in text
+    assert "- others: 1 of 4 cases were right before and are wrong now; +0.0" in text
+    assert "- stage" not in text

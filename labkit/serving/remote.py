@@ -1,0 +1,170 @@
+"""An OpenAI-compatible server as a backend: one pooled client, answers as `Chunk`s, and what its refusals mean."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import httpx
+
+from labkit.engines.openai import TOO_LONG
+from labkit.engines.openai_request import DIALECTS, PLAIN, Dialect, checked_url, reads_calls, request_body
+from labkit.engines.openai_stream import DONE, EventReader, StreamedAnswer, error_in, message_of
+from labkit.engines.toolcalls import parse_call
+from labkit.errors import ContextOverflow, EngineFailed, EngineUnavailable, LabkitError, OptionInvalid
+from labkit.serving.settings import Backend
+from labkit.types import Chunk, GenerationOptions, Message, Tool
+
+CONNECT_S = 2.0
+END_S = 0.1
+EMBED_S = 30.0
+MAX_RETRY_AFTER_S = 60.0
+
+
+class Busy(EngineUnavailable):
+    """A server that asks to be left alone for `after` seconds."""
+
+    def __init__(self, what: str, after: float) -> None:
+        super().__init__(what, fix="wait, then ask again")
+        self.after = after
+
+
+def client(https: bool) -> httpx.AsyncClient:
+    """Return the one client for all servers, whose connections are kept and shared; certificates only if need be."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=2.0)
+    timeout = httpx.Timeout(None, connect=CONNECT_S)  # silence is bounded where chunks are waited for
+    headers = {"Accept-Encoding": "identity"}
+    return httpx.AsyncClient(limits=limits, timeout=timeout, headers=headers, verify=https, trust_env=False)
+
+
+class Remote:
+    """Ask a server. `url` and `dialect` may change when its process is started again."""
+
+    def __init__(self, spec: Backend, http: httpx.AsyncClient) -> None:
+        self.spec, self.http, self.dialect = spec, http, PLAIN
+        self.key = os.environ.get(spec.key_env, "").strip() if spec.key_env else ""
+        self.url = str(checked_url(spec.url, spec.key_env if self.key else "")) if spec.url else ""
+
+    def at(self, url: str, dialect: Dialect) -> None:
+        """Say where it is now."""
+        self.url, self.dialect = url, dialect
+
+    async def look_up(self) -> None:
+        """Learn which kind of server it is. One that does not answer yet may do so later."""
+        with suppress(httpx.HTTPError, ValueError, LookupError, TypeError):
+            headers = self._headers({})
+            listed = (await self.http.get(f"{self.url}/models", headers=headers, timeout=CONNECT_S)).json()
+            owners = {model["id"]: str(model.get("owned_by")) for model in listed["data"]}
+            self.dialect = DIALECTS.get(owners.get(self.spec.model, ""), PLAIN)
+
+    async def stream(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        options: GenerationOptions,
+        headers: Mapping[str, str],
+    ) -> AsyncGenerator[Chunk, None]:
+        """Yield an answer; closing this hangs up, and the server stops. Raises `LabkitError`s and what httpx raises."""
+        body = request_body(self.spec.model, self.dialect, messages, tools, options)
+        bare = options.tool_choice != "none" and reads_calls(self.dialect, tools, options)
+        url, answer, held = f"{self.url}/chat/completions", StreamedAnswer(), ""
+        async with self.http.stream("POST", url, content=body, headers=self._headers(headers)) as response:
+            if not response.is_success:
+                raise self._refusal(response, await response.aread())
+            pieces = response.aiter_raw()
+            async for events in self._events(pieces):
+                chunks = list(filter(None, map(answer.read, events)))
+                held += "".join(chunk.text for chunk in chunks) if bare else ""
+                if chunks:
+                    yield _merged(chunks, silent=bare)
+            if answer.reason in ("", "content_filter"):
+                raise EngineFailed(f"{self.spec.name} cut off after {answer.tokens} tokens", fix="ask again")
+            with suppress(
+                TimeoutError
+            ):  # read to the end of the body: the connection can carry the next request
+                async with asyncio.timeout(END_S):
+                    await anext(pieces, b"")
+            yield _last(answer.last(), held)
+
+    async def _events(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[list[dict[str, Any]], None]:
+        """Yield the events that came together, so that a gateway behind its work has less of it, not more."""
+        reader = EventReader()
+        async for piece in pieces:
+            events: list[dict[str, Any]] = []
+            error: Exception | None = None
+            for data in reader.feed(piece):
+                if data == DONE:
+                    yield events
+                    return
+                try:
+                    events.append(self._event(data))
+                except (LabkitError, ValueError, AttributeError, RecursionError) as exc:
+                    error = exc
+                    break
+            if events:
+                yield events
+            if error:  # only now: what came before it has been passed on
+                raise error
+
+    def _event(self, data: bytes) -> dict[str, Any]:
+        event = json.loads(data)
+        if event.get("error"):
+            status, said = error_in(event)
+            raise EngineFailed(f"{self.spec.name} failed with {status}: {self._words(said)}", fix="ask again")
+        return event  # type: ignore[no-any-return]
+
+    async def embed(self, texts: Sequence[str]) -> tuple[list[list[float]], int]:
+        """Return a vector for each text, and the tokens read."""
+        body = json.dumps({"model": self.spec.model, "input": list(texts)})
+        url, headers = f"{self.url}/embeddings", self._headers({})
+        response = await self.http.post(url, content=body, headers=headers, timeout=EMBED_S)
+        if not response.is_success:
+            raise self._refusal(response, response.content)
+        told = response.json()
+        count = int((told.get("usage") or {}).get("prompt_tokens", 0))
+        return [row["embedding"] for row in told["data"]], count
+
+    def _headers(self, more: Mapping[str, str]) -> dict[str, str]:
+        own = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        return {"Content-Type": "application/json", **own, **more}
+
+    def _words(self, said: str) -> str:
+        return message_of(said).replace(self.key or "\0", "…")[:200]
+
+    def _refusal(self, response: httpx.Response, said: bytes) -> LabkitError:
+        """Return what a status means: the client's fault (4xx), a wish to be left alone, or a failure."""
+        status = response.status_code
+        what = f"{self.spec.name} answered {status}: {self._words(said.decode('utf-8', 'replace'))}"
+        if status == 429 or (status == 503 and "retry-after" in response.headers):
+            try:
+                after = float(response.headers.get("retry-after", 1.0))
+            except ValueError:  # a date
+                after = 1.0
+            return Busy(what, min(max(after, 0.1), MAX_RETRY_AFTER_S))
+        if status in (400, 413, 422) and TOO_LONG.search(what):
+            return ContextOverflow(what, fix="shorten the messages")
+        if status in (400, 413, 422):
+            return OptionInvalid(what, fix="leave out, or correct, what the model's server objects to")
+        if status < 500:
+            return EngineUnavailable(what, fix="correct this backend's URL, model or key")
+        return EngineFailed(what, fix="ask again")
+
+
+def _merged(chunks: Sequence[Chunk], silent: bool) -> Chunk:
+    """Return chunks that came together as one."""
+    if len(chunks) == 1 and not silent:
+        return chunks[0]
+    text = "" if silent else "".join(chunk.text for chunk in chunks)
+    return Chunk(text, sum(chunk.tokens for chunk in chunks))
+
+
+def _last(chunk: Chunk, held: str) -> Chunk:
+    """Return the chunk that ends an answer; `held` is the text of a bare call, if it can be read as one."""
+    if held and (call := parse_call(held, "call_0")):
+        return replace(chunk, tool_calls=(call,), finish_reason="tool_calls")
+    return replace(chunk, text=held + chunk.text) if held else chunk
