@@ -40,10 +40,10 @@ SAVE_EVERY_S = 60.0
 Curriculum = tuple[tuple[float, dict[Course, float]], ...]
 CURRICULA: dict[str, Curriculum] = {
     "nano": (
-        (0.05, {"short": 1.0}),
-        (0.20, {"short": 0.25, "medium": 0.2, "choosing": 0.55}),
-        (0.50, {"short": 0.1, "medium": 0.2, "full": 0.32, "choosing": 0.33, "routing": 0.05}),
-        (1.00, {"short": 0.05, "medium": 0.2, "full": 0.45, "long": 0.05, "choosing": 0.2, "routing": 0.05}),
+        (0.06, {"short": 1.0}),
+        (0.20, {"short": 0.3, "medium": 0.3, "choosing": 0.4}),
+        (0.50, {"short": 0.12, "medium": 0.3, "full": 0.25, "choosing": 0.28, "routing": 0.05}),
+        (1.00, {"short": 0.1, "medium": 0.3, "full": 0.38, "long": 0.04, "choosing": 0.13, "routing": 0.05}),
     ),
     # The smaller model's work is to send messages on.
     "pico": (
@@ -59,7 +59,7 @@ class Settings:
     """Describe a run. `minutes` ends it early, and the learning rate follows whichever limit is nearer."""
 
     seed: int = 1
-    steps: int = 10_000
+    steps: int = 20_000
     minutes: float = 120.0
     tokens_per_batch: int = 4_608
     prompt_weight: float = 0.05

@@ -9,7 +9,7 @@ from pathlib import Path
 from labkit.training.data import LEVELS, TRAINING, World, examples
 from labkit.training.data.draw import MARKS
 from labkit.training.data.world import Family
-from labkit.training.heldout import FAMILIES, WORDINGS, WORDS, read_requests, worlds
+from labkit.training.heldout import FAMILIES, WORDINGS, WORDS, read_held, worlds
 
 DATA = Path(__file__).parents[2] / "datasets" / "agent_eval"
 # Words that tie a sentence together and say nothing about a tool.
@@ -65,9 +65,23 @@ TRAINING_NAMES = (
 
 
 def test_no_held_out_wording_is_one_of_training() -> None:
-    held_out = normalised(itertools.chain(*WORDINGS.values(), *read_requests().values()))
-    held_out |= normalised(text for f in FAMILIES for text in (*f.requests, *f.missing, *f.texts))
+    held_out = normalised(itertools.chain(*WORDINGS.values()))
+    families = (*FAMILIES, *read_held().values())
+    held_out |= normalised(text for f in families for text in (*f.requests, *f.missing, *f.texts))
     assert held_out & wordings(TRAINING) <= ANSWERS
+
+
+def test_every_family_of_training_is_evaluated_under_other_wordings_and_other_names() -> None:
+    held = read_held()
+    assert {f.key for f in TRAINING.families} == held.keys()
+    for family in TRAINING.families:
+        other = held[family.key]
+        assert other.requests and other.verbs and other.nouns
+        assert not set(other.verbs) & set(family.verbs) and not set(other.nouns) & set(family.nouns)
+        for param, kept in zip(family.params, other.params, strict=True):
+            assert param.slot == kept.slot
+            assert not set(kept.names) & set(param.names), (family.key, param.slot)
+            assert not set(kept.fragments) & set(param.fragments), (family.key, param.slot)
 
 
 def test_no_held_out_tool_is_named_as_one_of_training() -> None:

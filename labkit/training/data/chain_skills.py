@@ -29,7 +29,7 @@ def core(d: Draw, tool: Tool, values: Values, shown: Values | None = None) -> tu
 def linkable(d: Draw) -> tuple[Family, Param]:
     """Choose a family with a required argument which another tool can find."""
     while True:
-        family = pick(d, made=0.4)
+        family = pick(d, made=0.3)
         kinds = [
             p for p in family.params if p.type in TEXT_TYPES and p.kind not in ("phrase", "room", "expr")
         ]

@@ -44,9 +44,9 @@ def dress(d: Draw, text: str, mark: str, *, typos: bool = True) -> str:
     if d.chance(0.2):
         opening = d.line("openings")
         text = opening + (small(text) if opening[-2:] == ", " else text)
-    if d.chance(0.14):
+    if d.chance(0.05):
         text = d.line("leads") + " " + text
-    closing = d.line("closings") if d.chance(0.1) else d.line("leads") if d.chance(0.06) else ""
+    closing = d.line("closings") if d.chance(0.1) else d.line("leads") if d.chance(0.03) else ""
     if closing:  # after a full stop, lest it read as part of a value
         text += (" " if text[-1] in ENDS else ". ") + closing
     return noisy(d, text, typos=typos)
@@ -57,7 +57,7 @@ def noisy(d: Draw, text: str, *, typos: bool = True) -> str:
     roll = d.rng.random()
     parts = VALUES.split(text)
     free = range(0, len(parts), 2)
-    if roll < 0.12 and typos:
+    if roll < 0.08 and typos:
         at = d.choice(free)
         parts[at] = typo(d, parts[at])
     for at in free:

@@ -26,7 +26,7 @@ Course = Level | Literal["choosing", "routing"]
 PRACTISED = (call, answer, parallel, missing, no_tool)
 QUESTIONED = (route, extract, passage, memory)
 # What a model learns late is shown more often in lessons than `examples` has it.
-EMPHASIS = {"missing": 1.5, "no_tool": 1.7, "route": 1.5}
+EMPHASIS = {"missing": 1.5, "no_tool": 1.7, "route": 1.5, "extract": 1.5, "passage": 2.0, "memory": 1.4}
 TRIES = 10  # to make a conversation that is short enough
 PLAIN = 1.5  # of `World.own_names`: three names in four are the tool's own words alone
 CHOICE_TOKENS = 700
@@ -93,7 +93,7 @@ def choosing(rng: random.Random, world: World) -> list[Example]:
     d.head = system(d)
     form, offered = d.choice(STYLES), dict[str, Tool]()
     while not 1 < len(offered) or size(Draft([], list(offered.values()))) > CHOICE_TOKENS * 0.6:
-        families = [toolbox.pick(d, made=0.3) for _ in range(d.choice((2, 2, 3, 3, 4, 5)))]
+        families = [toolbox.pick(d, made=0.2) for _ in range(d.choice((2, 2, 3, 3, 4, 5)))]
         apart = {group(family): family for family in families}.values()
         offered = {tool.name: tool for tool in (build(d, family, form) for family in apart)}
     return requested(d, list(offered.values()), CHOICES, CHOICE_TOKENS, 8)

@@ -19,7 +19,7 @@ NO_TOOL = "I have no tool for that."
 
 def wanted(d: Draw) -> Family:
     """Choose a family to call; a short example needs a small one."""
-    return made_up(d, count=d.choice((1, 1, 2))) if d.short and d.chance(0.7) else pick(d)
+    return made_up(d, count=d.choice((1, 1, 2))) if d.short and d.chance(0.5) else pick(d)
 
 
 def call(d: Draw, tools: Tools = None) -> Draft:
@@ -69,7 +69,7 @@ def foreign_to(d: Draw, tools: list[Tool]) -> Tool:
 def lacking(d: Draw) -> Family:
     """Choose a family of which something can be left out."""
     families = [family for family in d.world.families if family.missing]
-    if not families or d.chance(0.5):
+    if not families or d.chance(0.3):
         return made_up(d, count=d.choice((1, 2, 2, 3, 3, 4)))
     return d.choice(families)
 

@@ -33,8 +33,8 @@ class Tool:
 def tool_name(d: Draw, family: Family, form: str) -> tuple[str, bool]:
     """Draw a tool's name, and whether it hides what the tool does."""
     verb, noun = d.choice(family.verbs), d.choice(family.nouns)
-    own = OWN_NAMES if family.made_up else d.world.own_names
-    roll = d.rng.random() * (0.75 if family.made_up else 1.0)
+    own = d.world.own_names
+    roll = d.rng.random()
     if roll < own * 0.5:
         return style(f"{verb} {noun}", form), False
     if roll < own:
@@ -48,9 +48,9 @@ def arg_name(d: Draw, param: Param, form: str, made: bool) -> tuple[str, bool]:
     """Draw an argument's name, and whether it hides what the argument is."""
     text, own = d.choice(param.names), d.world.own_names
     roll = d.rng.random()
-    if roll < (0.85 if made else own * 0.75):
+    if roll < (0.85 if made else own * 0.8):
         return style(text, form), False
-    if not made and roll < own * 1.15:
+    if not made and roll < own * 1.05:
         order = d.choice(("{word} {n}", "{n} {word}", "{n} {int:1:9}"))
         return style(d.names.make(put(order, n=text)), form), False
     return style(d.names.line("word" if d.chance(0.6) else "label"), form), True
@@ -167,7 +167,7 @@ def made_up(d: Draw, *, count: int | None = None, avoid: Family | None = None) -
     )
 
 
-def pick(d: Draw, *, made: float = 0.45, count: int | None = None) -> Family:
+def pick(d: Draw, *, made: float = 0.25, count: int | None = None) -> Family:
     """Choose a family, a made-up one with probability `made`."""
     return made_up(d, count=count) if d.chance(made) else d.choice(d.world.families)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
-OWN_NAMES = 0.6
+OWN_NAMES = 0.9
 Lists = Mapping[str, tuple[str, ...]]
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from labkit.training.data import TRAINING, World
 from labkit.training.data.draw import put
-from labkit.training.data.world import Family, Lists, Param, read_blocks, read_families, read_lists
+from labkit.training.data.world import Family, Param, read_blocks, read_families, read_lists
 
 WORDS = read_lists(__name__, "words")
 WORDINGS = read_lists(__name__, "wordings")
@@ -19,34 +19,63 @@ FAMILIES = read_families(__name__, "families")
 NAMING = ("verb rows", "setting verbs", "natural", "finders", "holders")
 
 
-def reworded(family: Family, requests: Lists) -> Family:
+Held = dict[str, Family]
+
+
+def read_held() -> Held:
+    """Read what is held out of each family of training, by its key; a `-` stands for no name."""
+    families = read_families(__name__, "requests")
+    return {f.key: replace(f, params=tuple(map(without_dash, f.params))) for f in families}
+
+
+def without_dash(param: Param) -> Param:
+    """Return a held-out parameter with no name where a dash stands."""
+    return replace(param, names=tuple(name for name in param.names if name != "-"))
+
+
+def reworded(family: Family, held: Family) -> Family:
     """Return a family of training with held-out wordings of its requests."""
+    parts = {param.slot: param for param in held.params}
 
     def rephrased(param: Param) -> Param:
-        return replace(param, fragments=tuple(put(form, l=param.names[0]) for form in WORDINGS["labelled"]))
+        fragments = parts[param.slot].fragments
+        return replace(param, fragments=fragments or own_forms(param)) if param.fragments else param
+
+    def own_forms(param: Param) -> tuple[str, ...]:
+        return tuple(put(form, l=param.names[0]) for form in WORDINGS["labelled"])
 
     params = tuple(rephrased(param) for param in family.params)
-    return replace(family, requests=requests[family.key], missing=(), params=params)
+    return replace(family, texts=held.texts or family.texts, requests=held.requests, missing=held.missing, params=params)
 
 
-def read_requests() -> Lists:
-    """Read the held-out requests for the families of training, by the family's key."""
-    blocks = [block.splitlines() for block in read_blocks(__name__, "requests")]
-    return {block[0]: tuple(line[2:] for line in block[1:] if line) for block in blocks}
+def renamed(family: Family, held: Family) -> Family:
+    """Return a family of training with held-out names for the tool and, where there are any, its arguments."""
+    parts = {param.slot: param for param in held.params}
+    params = tuple(replace(p, names=parts[p.slot].names or p.names) for p in family.params)
+    return replace(family, verbs=held.verbs, nouns=held.nouns, params=params)
 
 
 def worlds() -> dict[str, World]:
     """Return the world of each split of the evaluation."""
-    known = dict(TRAINING.lists)
+    known, held = dict(TRAINING.lists), read_held()
     values = {name: WORDS[name] for name in ("names", "places")}
-    told = {name: lines for name, lines in known.items() if not name.startswith("topic ")} | WORDINGS
+    topics = {name for name in known if is_topic(name)}
+    reworded_lists = {name: lines for name, lines in WORDINGS.items() if name in topics or not is_topic(name)}
+    other_topics = {name: lines for name, lines in WORDINGS.items() if name not in topics}
+    told = known | reworded_lists
+    elsewhere = {name: lines for name, lines in known.items() if name not in topics} | other_topics
     naming = {**known, **WORDS, **{name: WORDINGS[name] for name in NAMING}}
     handoffs = {"handoff verbs": WORDINGS["handoff verbs"]}
-    requests = read_requests()
-    families = tuple(reworded(family, requests) for family in TRAINING.families)
+    rephrased = tuple(reworded(family, held[family.key]) for family in TRAINING.families)
+    other_names = tuple(renamed(family, held[family.key]) for family in TRAINING.families)
     return {
         "seen": replace(TRAINING, lists={**known, **values}),
-        "phrasings": World(families, told, {**known, "natural": WORDINGS["natural"]}),
-        "names": World(TRAINING.families, known | handoffs, naming, own_names=0.0),
-        "families": World(FAMILIES, {**told, **WORDS}, naming),
+        "phrasings": World(rephrased, told, {**known, "natural": WORDINGS["natural"]}),
+        "names": World(other_names, known | handoffs, naming),
+        "families": World(FAMILIES, {**elsewhere, **WORDS}, naming),
     }
+
+
+def is_topic(name: str) -> bool:
+    """Tell whether a list holds messages on a topic to send them on by."""
+    return name.startswith("topic ") and " : " in name
