@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ from typing import Any, Self
 
 import psutil
 
-from labkit.errors import OptionInvalid
+from labkit.errors import NotEnoughMemory, OptionInvalid
 from labkit.models.hardware import battery, last_level_cache, memory, usable_cores
 
 Reader = Callable[[], dict[str, float]]
@@ -207,21 +208,36 @@ def memory_bandwidth(
     """Measure once a process how fast `threads` (all usable cores) read memory: the best of some repetitions.
 
     Each thread sums its part of one buffer, twice the last-level cache (32 MB, if unknown), at least
-    256 MB and at most a quarter of the free memory. The method is that of STREAM, with reads alone: J. D.
-    McCalpin, "Memory bandwidth and machine balance in current high performance computers" (1995).
+    256 MB and at most a quarter of the free memory. A process of its own does it, so that the caller's memory
+    stays what it was. The method is that of STREAM, with reads alone: J. D. McCalpin, "Memory bandwidth and
+    machine balance in current high performance computers" (1995).
     """
-    import numpy as np
-
     llc, count = last_level_cache() or 32 * 2**20, threads or usable_cores()
     size = buffer or min(max(2 * llc, LEAST_BUFFER), memory()[1] // 4)
-    parts = np.array_split(np.ones(size // 8, np.int64), count)
+    code = (
+        f"from labkit.metrics.probes import read_memory; print(read_memory({size}, {count}, {repetitions}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if done.returncode:
+        raise NotEnoughMemory(
+            f"memory could not be measured: {done.stderr.strip()[-200:] or f'exit {done.returncode}'}",
+            fix="close other programs, or ask for a smaller `buffer`",
+        )
+    return Bandwidth(8 * (size // 8) / float(done.stdout), size, count, repetitions, size >= 2 * llc)
+
+
+def read_memory(size: int, threads: int, repetitions: int) -> float:
+    """Return the seconds in which `threads` sum a buffer of `size` bytes: the best of some repetitions."""
+    import numpy as np
+
+    parts = np.array_split(np.ones(size // 8, np.int64), threads)
     best = float("inf")
-    with ThreadPoolExecutor(count) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for _ in range(repetitions + 1):  # the first starts the threads
             began = time.perf_counter()
             list(pool.map(np.sum, parts))  # numpy works without the interpreter's lock
             best = min(best, time.perf_counter() - began)
-    return Bandwidth(8 * (size // 8) / best, size, count, repetitions, size >= 2 * llc)
+    return best
 
 
 def loaded_machine(load: float | None = None, cores: int | None = None) -> str | None:
