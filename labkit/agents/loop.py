@@ -17,8 +17,8 @@ from labkit.agents.tools import Guarded, Result, failed
 from labkit.engines.base import Model
 from labkit.engines.messages import check_messages
 from labkit.engines.toolcalls import OPEN
+from labkit.engines.toolgrammar import Constrained, grammar_for
 from labkit.errors import LabkitError, OptionInvalid
-from labkit.metrics.agent_eval import call_grammar
 from labkit.metrics.trace import Event
 from labkit.types import Message, Reply, ToolCall
 
@@ -57,7 +57,8 @@ class Agent:
     """Run a model with tools until it answers.
 
     `tools` are functions, or functions with limits (`Guarded`). `approve` is asked before a tool that `asks`; without
-    it such a tool is refused. `constrained` admits only calls that fit the schemas, on engines that can.
+    it such a tool is refused. `constrained` admits only calls that fit the schemas, on engines that can; "copy" admits
+    in them only strings and numbers that have been said.
     `max_repairs` is how often in a run a wrong call is sent back, `max_repeats` how often the same call may be made.
     Further keywords are fields of `GenerationOptions`.
     """
@@ -71,7 +72,7 @@ class Agent:
         max_rounds: int = 8,
         max_repairs: int = 2,
         max_repeats: int = 2,
-        constrained: bool = False,
+        constrained: Constrained = False,
         approve: Callable[[ToolCall], bool] | None = None,
         **options: Any,
     ) -> None:
@@ -82,8 +83,7 @@ class Agent:
         self.max_rounds, self.max_repairs, self.max_repeats = max_rounds, max_repairs, max_repeats
         self.approve, self.options = approve, options
         self.schemas = [tool.schema for tool in made]
-        if constrained and self.schemas:
-            self.options = {"grammar": call_grammar(self.schemas), **options}
+        self.constrained = constrained
 
     def run(self, messages: str | Sequence[Message]) -> Run:
         """Answer a question, or the last of several messages. An error of the model's first turn is raised."""
@@ -110,7 +110,9 @@ class Agent:
 
     def _turn(self, run: Run) -> Reply:
         start = time.perf_counter() - run.began
-        reply = self.model.chat(run.messages, tools=self.schemas, **self.options)
+        grammar = grammar_for(self.schemas, run.messages, self.constrained)
+        options = {"grammar": grammar, **self.options} if grammar else self.options
+        reply = self.model.chat(run.messages, tools=self.schemas, **options)
         run.messages.append(reply.message)
         run.text = reply.text
         run.events.append(Event("model", reply.model, start, reply.timing.total, reply.usage, str(reply)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from labkit.engines.toolgrammar import Constrained
     from labkit.metrics.agent_eval import Scores
 
 Names = list[str] | None
@@ -24,6 +25,7 @@ def evaluate(
     skill: Annotated[Names, typer.Option(help="Only this skill, or these.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Cases of each split and skill.")] = None,
     constrained: Annotated[bool, typer.Option("--constrained", help="Keep calls well-formed.")] = False,
+    copying: Annotated[bool, typer.Option("--copying", help="And their values as they were said.")] = False,
     data: Annotated[Path | None, typer.Option(help="A .jsonl file or a folder of them.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every answer, or record, as JSON lines.")
@@ -47,7 +49,7 @@ def evaluate(
         from labkit.metrics.cases import data_folder
 
         agent = {"split": split, "skill": skill, "limit": limit, "data": data, "failures": failures}
-        _refuse("--perplexity takes no", **agent, constrained=constrained)
+        _refuse("--perplexity takes no", **agent, constrained=constrained, copying=copying)
         chosen = text or data_folder("texts") / "agent_heldout.txt"
         threaded = {"threads": threads} if threads else {}
         measure(model, engine, _names(variant) or [None], base, chosen, window, plain, json_file, threaded)
@@ -68,7 +70,8 @@ def evaluate(
                 loaded = load(model, engine=engine, variant=level, **options)
             bar = tqdm(desc=str(loaded.variant), total=len(cases), unit="case", disable=None, leave=False)
             with loaded, bar:
-                scores = score(loaded, cases, constrained=constrained, progress=bar.update, **options)
+                held: Constrained = "copy" if copying else constrained
+                scores = score(loaded, cases, constrained=held, progress=bar.update, **options)
             runs.append(scores)
             if out:  # after each level, so that a run that is stopped keeps those it finished
                 out.writelines(json.dumps(r) + "\n" for r in scores.records())

@@ -1,7 +1,8 @@
 """Score an agent model: ask it every case once, greedily, and count exact answers with their intervals.
 
 Free decoding is the model alone. Constrained decoding lets it choose between prose and calls as before, but once
-it begins a call, a grammar admits only the offered tools and their schemas: it tells nothing of the right answer.
+it begins a call, a grammar admits only the offered tools and their schemas, and with "copy" only values that stand in
+the conversation: it tells nothing of the right answer.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from labkit.engines.base import Model
+from labkit.engines.toolgrammar import Constrained, grammar_for
 from labkit.errors import LabkitError, OptionInvalid
 from labkit.metrics.cases import Case, choose, read_cases
 from labkit.metrics.intervals import wilson
 from labkit.metrics.matching import matches, why
 from labkit.metrics.records import about
-from labkit.types import GenerationOptions, Tool
+from labkit.types import GenerationOptions
 
 __all__ = ["Case", "Result", "Scores", "Share", "choose", "compare", "matches", "read_cases", "score", "why"]
 
@@ -105,7 +107,7 @@ def score(
     model: Model,
     cases: Sequence[Case],
     *,
-    constrained: bool = False,
+    constrained: Constrained = False,
     max_tokens: int = MAX_TOKENS,
     progress: Callable[[], object] | None = None,
     **settings: Any,
@@ -134,10 +136,10 @@ def _about(model: Model, cases: Sequence[Case], settings: dict[str, Any], second
     }
 
 
-def _ask(model: Model, case: Case, constrained: bool, max_tokens: int) -> Result:
+def _ask(model: Model, case: Case, constrained: Constrained, max_tokens: int) -> Result:
     began = time.perf_counter()
     try:
-        grammar = call_grammar(case.tools) if constrained and case.tools else None
+        grammar = grammar_for(case.tools, case.messages, constrained)
         options = GenerationOptions(max_tokens=max_tokens, grammar=grammar)
         reply = model.chat(case.messages, tools=case.tools, options=options)
     except LabkitError as error:
@@ -147,14 +149,6 @@ def _ask(model: Model, case: Case, constrained: bool, max_tokens: int) -> Result
     return Result(
         case, reason, reply.text, calls, used.prompt_tokens, used.completion_tokens, reply.timing.total
     )
-
-
-def call_grammar(tools: Sequence[Tool]) -> str:
-    """Allow prose, calls of the offered tools in Hermes form, or prose and then calls ("<t" begins a call)."""
-    from labkit.engines.llamacpp_sampling import tools_grammar
-
-    calls = tools_grammar(tools).replace("root ::=", "calls ::=", 1)
-    return f'root ::= prose calls?\nprose ::= ([^<] | "<" [^t<])*\n{calls}'
 
 
 def compare(runs: Sequence[Scores]) -> str:
@@ -173,7 +167,7 @@ def compare(runs: Sequence[Scores]) -> str:
     reasons = dict.fromkeys(reason for found in misses for reason in found)
     rows += [[], *([f"misses: {r}", "", *(f"{found.get(r, 0):,}" for found in misses)] for r in reasons)]
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
-    kind = "constrained" if about["settings"]["constrained"] else "free"
+    kind = {True: "constrained", "copy": "copying"}.get(about["settings"]["constrained"], "free")
     seconds = sum(run.about["seconds"] for run in runs)
     title = (
         f"{about['model']} on {about['engine']} {about['engine_version']}, {kind} decoding, {seconds:,.0f} s"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .draw import Draw, capital, put, style
-from .world import OWN_NAMES, Family, Param, cut
+from .world import Family, Param, cut
 
 STYLES = ("snake", "snake", "snake", "camel", "camel", "pascal", "flat")
 SEARCH = "search."  # how the keys of families begin that may find an answer to anything

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from labkit.training.data import TRAINING, World
 from labkit.training.data.draw import put
-from labkit.training.data.world import Family, Param, read_blocks, read_families, read_lists
+from labkit.training.data.world import Family, Param, read_families, read_lists
 
 WORDS = read_lists(__name__, "words")
 WORDINGS = read_lists(__name__, "wordings")
@@ -45,7 +45,9 @@ def reworded(family: Family, held: Family) -> Family:
         return tuple(put(form, l=param.names[0]) for form in WORDINGS["labelled"])
 
     params = tuple(rephrased(param) for param in family.params)
-    return replace(family, texts=held.texts or family.texts, requests=held.requests, missing=held.missing, params=params)
+    return replace(
+        family, texts=held.texts or family.texts, requests=held.requests, missing=held.missing, params=params
+    )
 
 
 def renamed(family: Family, held: Family) -> Family:
