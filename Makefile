@@ -71,12 +71,16 @@ train-%: $(STAMP)-train
 	$(BIN)/python -m labkit.training.pretrain runs/$* --model $* --minutes $(MINUTES_$*)
 	$(MAKE) card-$*
 
+EVAL := $(BIN)/labkit eval --engine llamacpp
 LEVELS := F16,Q8_0,Q6_K,Q5_K_M,Q5_1,Q4_K_M,Q4_0,Q3_K_M,Q2_K
 card-%: $(STAMP)-train
 	cd runs/$* && cp model.safetensors *config.json tokenizer.json training.json log.jsonl ../../labkit/models/$*/
 	$(BIN)/python -m labkit.training.export_onnx $*
-	$(BIN)/labkit eval $* --engine llamacpp --variant $(LEVELS) --json runs/$*/evaluation.jsonl
-	$(BIN)/python -m labkit.training.card labkit/models/$* runs/$*/evaluation.jsonl
+	$(EVAL) $* --variant F16,Q4_K_M --json runs/$*/free.jsonl
+	$(EVAL) $* --variant $(LEVELS) --limit 10 --json runs/$*/levels.jsonl
+	$(EVAL) $* --variant F16 --skill call --constrained --json runs/$*/constrained.jsonl
+	$(EVAL) $* --variant F16 --skill call --copying --json runs/$*/copying.jsonl
+	$(BIN)/python -m labkit.training.card labkit/models/$* $(addprefix runs/$*/,free.jsonl levels.jsonl constrained.jsonl copying.jsonl)
 
 labs: $(STAMP) ## Make the notebooks from labs/source
 	$(BIN)/labkit release

@@ -1,6 +1,6 @@
 """Write a shipped model's card from what its training and its evaluation recorded.
 
-`python -m labkit.training.card FOLDER EVALUATION.jsonl` reads config.json and training.json in the folder, and what
+`python -m labkit.training.card FOLDER EVALUATION.jsonl …` reads config.json and training.json in the folder, and what
 `labkit eval NAME --variant F16,… --json EVALUATION.jsonl` wrote, of which the runs' figures are kept in the folder.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from labkit.models import store
 
 LONGEST = 1536  # tokens of the widest row in training (`packing.WIDTHS`, which needs torch to be read)
 LEVELS = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_1", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
+DECODINGS = {False: "free", True: "held to the schemas", "copy": "values copied, too"}
 SPLITS = ("seen", "phrasings", "names", "families")
 ABOUT = {
     "nano": (
@@ -72,6 +73,15 @@ def length_table(run: dict[str, Any]) -> str:
     )
 
 
+def decoding_table(runs: list[dict[str, Any]]) -> str:
+    """Write how often single calls are right, by what the grammar of the decoding admits."""
+    rows = [["calls", *SPLITS]]
+    for held, label in DECODINGS.items():
+        run = next(run for run in runs if run["settings"]["constrained"] == held)
+        rows.append([label, *(percent(run["by"]["split · skill"][f"{split} · call"]) for split in SPLITS)])
+    return table(rows)
+
+
 def level_shares(cases: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the share of hits by split at each level, on the cases that every level was asked."""
     hits: dict[str, dict[str, bool]] = {}
@@ -95,14 +105,23 @@ def level_table(shares: dict[str, dict[str, float]]) -> str:
     return table(rows)
 
 
-def write_card(folder: Path, evaluation: Path) -> None:
+def read_runs(evaluations: Iterable[Path]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Read the runs, the longest first, and the shares of each level in those that decode freely."""
+    runs, free = list[dict[str, Any]](), list[dict[str, Any]]()
+    for path in evaluations:
+        for record in map(json.loads, path.read_text("utf-8").splitlines()):
+            if record["kind"] == "run":
+                runs.append(record)
+            elif not runs[-1]["settings"]["constrained"]:
+                free.append(record)
+    return sorted(runs, key=lambda run: -int(run["by"][""]["all"]["n"])), level_shares(free)
+
+
+def write_card(folder: Path, evaluations: Iterable[Path]) -> None:
     """Write README.md into a model's folder, and the runs' figures as evaluation.jsonl."""
-    records = [json.loads(line) for line in evaluation.read_text("utf-8").splitlines()]
-    runs = [record for record in records if record["kind"] == "run"]
-    base = max(
-        (run for run in runs if run["variant"] == LEVELS[0]), key=lambda run: run["by"][""]["all"]["n"]
-    )
-    levels = level_shares([record for record in records if record["kind"] == "case"])
+    runs, levels = read_runs(evaluations)
+    at_full = [run for run in runs if run["variant"] == LEVELS[0]]
+    base = next(run for run in at_full if not run["settings"]["constrained"])
     purpose, limits = ABOUT[folder.name]
     low, high = wilson(round(levels["shares"][LEVELS[0]]["**all**"] * levels["n"]), levels["n"])
     text = template_of("card.md").render(
@@ -116,6 +135,7 @@ def write_card(folder: Path, evaluation: Path) -> None:
         base=base,
         skills=skill_table(base),
         lengths=length_table(base),
+        decodings=decoding_table(at_full),
         levels=level_table(levels["shares"]),
         n=levels["n"],
         margin=f"{50 * (high - low):.1f}",
@@ -179,4 +199,4 @@ def template_of(name: str) -> Template:
 
 
 if __name__ == "__main__":
-    write_card(Path(sys.argv[1]), Path(sys.argv[2]))
+    write_card(Path(sys.argv[1]), map(Path, sys.argv[2:]))
