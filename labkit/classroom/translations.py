@@ -1,4 +1,4 @@
-"""Join translated prose to a lab's code: `labs/source/translations/LANGUAGE/NN_name.md` → `labs/LANGUAGE/NN_name.ipynb`.
+"""Join translated prose to a lab's code: `labs/source/translations/zh/NN_name.md` → `labs/zh/NN_name.ipynb`.
 
 A translation holds prose only, cell after cell. Above each stands the id of the English cell that it translates:
 
@@ -78,7 +78,7 @@ def stale(cells: Sequence[Cell], path: Path) -> list[str]:
     problems = [f"{where}: {part} (`labkit release --translations`)" for part, _ in _moved(english, found)]
     for name in english.keys() & found.keys():
         for what, pattern in KEPT.items():
-            ours, theirs = (_kept(pattern, text) for text in (english[name], found[name]))
+            ours, theirs = (_kept(what, pattern, text) for text in (english[name], found[name]))
             lost, new = _words(ours, theirs, what), _words(theirs, ours, what)
             problems += [f"{where}: <!-- {name} --> lacks the {what} {lost}"] if lost else []
             problems += [f"{where}: <!-- {name} --> has the {what} {new}, its English has not"] if new else []
@@ -107,7 +107,8 @@ def _moved(english: dict[str, str], found: dict[str, str]) -> Iterator[tuple[str
             yield f"{end - start} cell(s) missing {after}", texts
 
 
-def _kept(pattern: re.Pattern[str], text: str) -> list[str]:
+def _kept(what: str, pattern: re.Pattern[str], text: str) -> list[str]:
+    text = text if what == "block of code" else FENCE.sub("", text)
     return [" ".join(match[0].split()) for match in pattern.finditer(text)]
 
 

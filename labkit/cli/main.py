@@ -134,7 +134,8 @@ def release(
         Path | None, typer.Option(help="Write the instructor's notebooks, with nbgrader's marks, here.")
     ] = None,
     translations: Annotated[
-        bool, typer.Option("--translations", help="Write nothing; print the cells that wait for a translator.")
+        bool,
+        typer.Option("--translations", help="Write nothing; print the cells that wait for a translator."),
     ] = False,
 ) -> None:
     """Make the notebooks in labs/ from labs/source/."""
