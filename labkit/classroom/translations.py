@@ -29,6 +29,9 @@ KEPT = {
     "figure": re.compile(r"[0-9]+(?:[.,][0-9]+)*"),
     "heading": re.compile(r"^#+(?= )", re.MULTILINE),
 }
+# JupyterLab aligns paragraphs to the left, whatever their direction; a heading or a list it leaves alone.
+PARAGRAPH = re.compile(r"^(> )?(?!#|> |[-*+] |\d+\. |\||<div|</div)(.+(?:\n(?! *[-*+] ).+)*)$", re.MULTILINE)
+ALIGNED = r'\1<span style="display:block;text-align:right">\2</span>'
 RIGHT_TO_LEFT = ("ar", "fa", "he", "ur")
 
 
@@ -67,7 +70,7 @@ def turn(text: str) -> str:
     """Write Markdown from right to left, and the code in it from left to right."""
     parts = re.split(f"({FENCE.pattern})", text, flags=FENCE.flags)
     parts[1::2] = (f'<div dir="ltr">\n\n{block}\n\n</div>' for block in parts[1::2])
-    parts[::2] = (SPAN.sub(r'<span dir="ltr">\g<0></span>', prose) for prose in parts[::2])
+    parts[::2] = (PARAGRAPH.sub(ALIGNED, SPAN.sub(r'<span dir="ltr">\g<0></span>', p)) for p in parts[::2])
     return f'<div dir="rtl">\n\n{"".join(parts)}\n\n</div>'
 
 

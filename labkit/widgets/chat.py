@@ -43,7 +43,7 @@ class Chat(Frame):
         actions = {"Send": self.ask, "Stop": self.stop, "Regenerate": self.regenerate}
         rates = {"Good answer": lambda: self.rate("good"), "Bad answer": lambda: self.rate("bad")}
         self.row = buttons({**actions, "Token probabilities": lambda: self.work(self._score), **rates})
-        title = tr("Chat with {model!r}", model=model)
+        title = tr("Chat with {model}", model=f"{model!r}")
         super().__init__(title, [self.talk, self.scores, self.prompt, self.row])
 
     def ask(self, text: str = "") -> None:

@@ -91,7 +91,7 @@ class ModelPicker(Frame):
             raise LabkitError("cancelled: nothing is loaded")
         self.loaded = loaded
         self.show()
-        self.say("loaded: {model!r}", model=loaded)
+        self.say("loaded: {model}", model=f"{loaded!r}")
 
     def __repr__(self) -> str:
         facts = (f"  {tr(name):<8} {text}" for name, text in self.choice.facts.items())
