@@ -25,7 +25,7 @@ PROSE = ".jp-RenderedMarkdown :is(h1, h2, p, li, blockquote)"
 def test_arabic_lab_01_runs_from_right_to_left(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "labs", tmp_path / "labs")
     with serving(tmp_path) as url, browser_page() as page:
-        page.goto(f"{url}/lab/tree/labs/ar/01_meet_your_machine.ipynb?token={TOKEN}&reset")
+        page.goto(f"{url}/lab/tree/labs/ar/01_meet_your_machine.ipynb?token={TOKEN}&reset", timeout=180_000)
         run_notebook(page)
         try:
             directions = {
