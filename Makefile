@@ -34,7 +34,7 @@ static: $(STAMP)-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/labkit release --check
-	$(BIN)/nbstripout --verify --keep-id labs/*.ipynb labs/solutions/*.ipynb
+	$(BIN)/nbstripout --verify --keep-id labs/*.ipynb labs/*/*.ipynb
 
 unit: $(STAMP)-dev
 	$(BIN)/python -m pytest

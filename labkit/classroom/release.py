@@ -19,6 +19,7 @@ from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
 
+from labkit.classroom import translations
 from labkit.errors import NotebookFailed
 
 CELL = re.compile(r"# %%(?P<markdown> \[markdown\])?(?: tags=(?P<tags>\[.*\]))?\s*$")
@@ -58,7 +59,8 @@ def check(root: Path) -> list[str]:
             problems.append(f"{name} is missing: run `labkit release`")
         elif path.read_text(encoding="utf-8") != text:
             problems.append(f"{name} differs from its source: run `labkit release`")
-    for folder in (root / "labs", root / "labs" / "solutions"):
+    problems += [p for path, source in _translations(root) for p in translations.stale(read(source), path)]
+    for folder in sorted({path.parent for path in expected}):
         for path in sorted(folder.glob("*.ipynb")):
             # A notebook of the student's own, under any other name, is nobody's business.
             if LAB.fullmatch(path.name) and path not in expected:
@@ -76,7 +78,21 @@ def _notebooks(root: Path, instructor: Path | None = None) -> dict[Path, str]:
         else:
             made[root / "labs" / name] = _render(cells, student)
             made[root / "labs" / "solutions" / name] = _render(cells, solution)
+    for path, source in [] if instructor else _translations(root):
+        language = path.parent.name
+        cells = translations.translate(read(source), path)
+        made[root / "labs" / language / f"{source.stem}.ipynb"] = _render(cells, student, language=language)
     return made
+
+
+def untranslated(root: Path) -> Iterator[str]:
+    """Yield what a translator has to do: ids and new English texts of all cells that changed or are missing."""
+    for path, source in _translations(root):
+        yield from filter(None, [translations.todo(read(source), path)])
+
+
+def _translations(root: Path) -> list[tuple[Path, Path]]:
+    return [pair for folder in translations.folders(root) for pair in translations.sources(root, folder)]
 
 
 def read(source: Path) -> list[Cell]:
@@ -165,10 +181,13 @@ def _bound(code: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _render(cells: list[Cell], build: Callable[[str], str], nbgrader: bool = False) -> str:
+def _render(
+    cells: list[Cell], build: Callable[[str], str], nbgrader: bool = False, language: str = ""
+) -> str:
+    metadata: dict[str, Any] = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
     notebook = {
         "cells": [_json(c, build(c.text), nbgrader) for c in cells if build(c.text)],
-        "metadata": {"kernelspec": KERNEL, "language_info": {"name": "python"}},
+        "metadata": metadata | ({"labkit": {"language": language}} if language else {}),
         "nbformat": 4,
         "nbformat_minor": 5,
     }

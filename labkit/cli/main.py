@@ -133,11 +133,18 @@ def release(
     instructor: Annotated[
         Path | None, typer.Option(help="Write the instructor's notebooks, with nbgrader's marks, here.")
     ] = None,
+    translations: Annotated[
+        bool,
+        typer.Option("--translations", help="Write nothing; print the cells that wait for a translator."),
+    ] = False,
 ) -> None:
     """Make the notebooks in labs/ from labs/source/."""
     from labkit.classroom import release as maker
 
     root = _source_root()
+    if translations:
+        print("\n".join(maker.untranslated(root)) or "every translation is up to date")
+        return
     if not check:
         for path in maker.release(root, instructor):
             print(path)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import OptionInvalid
 from labkit.metrics.levels import COLUMNS, LevelTable
+from labkit.widgets.language import tr, turned
 from labkit.widgets.svg import COLOURS, draw
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 GREY = "#7f7f7f"  # plotly knows no theme: grey can be read on white and on black
 BINS = 81
+NOT_DRAWN = "not drawn, since {what} is 0 or was not measured: {names}"
 Point = tuple[float, float]
 STYLES: dict[str, dict[str, Any]] = {
     "points": {"mode": "markers+text", "textposition": "top right", "marker": {"size": 9}},
@@ -78,11 +80,12 @@ class Chart:
             for label, x, y in zip(s.labels, s.x, s.y, strict=False):
                 lines.append(f"  {label:<8} {'' if s.kind == 'bars' else f'{x:.4g} → '}{y:.4g}")
             if not s.labels:
-                lines.append(f"  {s.name}: {len(s.x)} steps from {min(s.x):.3g} to {max(s.x):.3g}")
+                span = {"n": len(s.x), "low": min(s.x), "high": max(s.x)}
+                lines.append(f"  {s.name}: {tr('{n} steps from {low:.3g} to {high:.3g}', **span)}")
         return "\n".join([*lines, self.note]).rstrip()
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        picture = f"{draw(self)}<div>{html.escape(self.note)}</div>"
+        picture = turned(f"{draw(self)}<div>{html.escape(self.note)}</div>")
         return {"text/plain": repr(self), "text/html": picture, "application/vnd.plotly.v1+json": self.spec}
 
 
@@ -108,7 +111,7 @@ def pareto(
         raise OptionInvalid(f"no level has {x} and {y} to draw", fix="measure more levels, or log=False")
     beaten = {name: at for name, at in drawn.items() if any(_beats(other, at) for other in drawn.values())}
     front = {name: at for name, at in drawn.items() if name not in beaten}
-    groups = (("on the Pareto front", "front", front), ("beaten", "points", beaten))
+    groups = ((tr("on the Pareto front"), "front", front), (tr("beaten"), "points", beaten))
     left_out = ", ".join(name for name in points if name not in drawn)
     x_title, y_title = (f"{c.heading} [{c.unit}]" if c.unit else c.heading for c in (across, up))
     return Chart(
@@ -117,7 +120,7 @@ def pareto(
         y_title,
         tuple(_named(name, kind, group, mark) for name, kind, group in groups if group),
         log,
-        f"not drawn, since {up.heading} is 0 or was not measured: {left_out}" if left_out else "",
+        tr(NOT_DRAWN, what=up.heading, names=left_out) if left_out else "",
     )
 
 
@@ -144,6 +147,6 @@ def histogram(before: NDArray[np.float32], after: NDArray[np.float32], title: st
     low, high = min(before.min(), after.min()), max(before.max(), after.max())
     edges = np.linspace(low, high, BINS + 1)
     starts = [round(float(edge), 5) for edge in edges[:-1]]
-    named = (("before", before), ("after", after))
+    named = ((tr("before"), before), (tr("after"), after))
     series = (Series(name, "steps", starts, np.histogram(w, edges)[0].tolist()) for name, w in named)
-    return Chart(title, "weight", "how many", tuple(series))
+    return Chart(title, tr("weight"), tr("how many"), tuple(series))

@@ -15,6 +15,7 @@ from labkit.engines.base import Model
 from labkit.types import GenerationOptions, Message, TokenScore
 from labkit.widgets.exchange import Exchange
 from labkit.widgets.frame import Frame, buttons
+from labkit.widgets.language import tr
 from labkit.widgets.log import Log, plain
 
 PACE_S, DOUBT, SHOWN = 0.1, 0.5, 3_000
@@ -36,13 +37,14 @@ class Chat(Frame):
         **options: Any,
     ) -> None:
         self.exchange = Exchange(model, tools, system, GenerationOptions.of(None, **options))
-        self.talk, self.scores, self._drawn = Log(label="conversation"), ipywidgets.HTML(), 0.0
-        self.prompt = ipywidgets.Text(description="Message", layout={"width": "auto"})
+        self.talk, self.scores, self._drawn = Log(label=tr("conversation")), ipywidgets.HTML(), 0.0
+        self.prompt = ipywidgets.Text(description=tr("Message"), layout={"width": "auto"})
         self.prompt.on_msg(lambda _, content, __: self.ask() if content.get("event") == "submit" else None)
         actions = {"Send": self.ask, "Stop": self.stop, "Regenerate": self.regenerate}
         rates = {"Good answer": lambda: self.rate("good"), "Bad answer": lambda: self.rate("bad")}
         self.row = buttons({**actions, "Token probabilities": lambda: self.work(self._score), **rates})
-        super().__init__(f"Chat with {model!r}", [self.talk, self.scores, self.prompt, self.row])
+        title = tr("Chat with {model}", model=f"{model!r}")
+        super().__init__(title, [self.talk, self.scores, self.prompt, self.row])
 
     def ask(self, text: str = "") -> None:
         """Send `text`, or what is typed; the answer comes in a thread, and `wait()` waits for it."""
@@ -64,7 +66,8 @@ class Chat(Frame):
 
     def rate(self, verdict: str) -> None:
         """Record a verdict, "good" or "bad", on the last answer; the file stays on this machine."""
-        self.work(lambda: self.say(f"recorded as {verdict} in {self.exchange.record(verdict)}"))
+        said = f"recorded as {verdict} in {{path}}"
+        self.work(lambda: self.say(said, path=self.exchange.record(verdict)))
 
     def _answer(self) -> None:
         self.scores.value = ""
@@ -74,9 +77,9 @@ class Chat(Frame):
         finally:
             self.talk.busy = False
         if self.stopping.is_set():
-            return self.say(f"stopped after {reply.timing.tokens} tokens; the engine is idle")
+            return self.say("stopped after {n} tokens; the engine is idle", n=reply.timing.tokens)
         greedy = self.exchange.options.temperature == 0
-        self.say(f"{reply.timing}{'; greedy, so Regenerate writes the same again' * greedy}")
+        self.say(f"{reply.timing}{tr('; greedy, so Regenerate writes the same again') * greedy}")
 
     def _show(self, text: str | None) -> None:
         """Show all messages and, where a turn grows, its text: at most ten times a second."""
@@ -89,7 +92,7 @@ class Chat(Frame):
                 self.talk.blocks = [*self._blocks(), *([[alias, ""]] if text is not None else [])]
 
     def _blocks(self) -> list[list[str]]:
-        names = {"user": "you", "assistant": self.exchange.model.card.alias, "tool": "tool"}
+        names = {"user": tr("you"), "assistant": self.exchange.model.card.alias, "tool": tr("tool")}
         kept = [m for m in self.exchange.messages if m["role"] in names]
         return [[names[m["role"]], plain(_said(m))] for m in kept]
 
@@ -98,7 +101,7 @@ class Chat(Frame):
         style = "white-space:pre-wrap;line-height:2.6"
         tokens = "".join(map(_ruby, found))
         self.scores.value = (
-            f'<div style="{style}" role="group" aria-label="token probabilities">{tokens}</div>'
+            f'<div style="{style}" role="group" aria-label="{tr("token probabilities")}">{tokens}</div>'
         )
         self.say("above each token: its probability [%] after all before it; underlined where below 50 %")
 

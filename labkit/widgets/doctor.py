@@ -10,6 +10,7 @@ import ipywidgets
 from labkit.engines.doctor import doctor, tried
 from labkit.engines.report import EngineState, Report
 from labkit.widgets.frame import Frame, buttons
+from labkit.widgets.language import tr
 from labkit.widgets.log import plain
 
 MAX_TEXT = 500
@@ -34,9 +35,9 @@ class Doctor(Frame):
     def _try(self) -> None:
         for place, state in enumerate(self.report.engines):
             if self.stopping.is_set():
-                return self.say(f"stopped before {state.name}")
+                return self.say("stopped before {name}", name=state.name)
             if state.runs_models and state.found.installed:
-                self.say(f"trying {state.name} …")
+                self.say("trying {name} …", name=state.name)
                 engines = list(self.report.engines)
                 engines[place] = tried(state)
                 self.report = replace(self.report, engines=tuple(engines))
@@ -49,14 +50,14 @@ class Doctor(Frame):
         fixes["cache", "folder"] = self.report.cache.fix
         rows = ((*row, fixes.get(row[:2], "")) for row in self.report.rows())
         body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
-        head = "".join(f'<th scope="col" style="text-align:start">{name}</th>' for name in HEADS)
+        head = "".join(f'<th scope="col" style="text-align:start">{tr(name)}</th>' for name in HEADS)
         self.table.value = (
             '<div style="overflow-x:auto;line-height:1.6" role="region" tabindex="0" '
-            f'aria-label="what this machine has"><table><tr>{head}</tr>{body}</table></div>'
+            f'aria-label="{tr("What this machine has")}"><table><tr>{head}</tr>{body}</table></div>'
         )
         sure = "Ready." if self.report.deep else "Ready, as far as can be seen without trying."
         state = sure if self.report.ok else "Not ready."
-        self.say("\n".join([state, *map(str, self.report.problems)]))
+        self.say("\n".join([tr(state), *map(str, self.report.problems)]))
 
     def __repr__(self) -> str:
         return plain(str(self.report))

@@ -17,6 +17,7 @@ from labkit.metrics.race import FULL, HELLO, entrants
 from labkit.models.hardware import usable_cores
 from labkit.types import Chunk, GenerationOptions, Reply
 from labkit.widgets.frame import Frame, buttons
+from labkit.widgets.language import tr
 from labkit.widgets.log import Log, plain
 
 SHARED = "They share the cores: compare them to each other only. `labkit race` measures each alone."
@@ -40,11 +41,12 @@ class EngineRace(Frame):
         chosen = GenerationOptions.of(None, **{"max_tokens": 64} | options)
         self.lanes = [_Lane(name, start, chosen, len(starts)) for name, start in starts.items()]
         self.replies: list[Reply] = []
-        self.prompt = ipywidgets.Text(HELLO, description="Prompt", layout={"width": "auto"})
+        self.prompt = ipywidgets.Text(HELLO, description=tr("Prompt"), layout={"width": "auto"})
         self.row = buttons({"Start": lambda: self.work(self._run), "Stop": self.stop})
         logs = ipywidgets.HBox([lane.log for lane in self.lanes], layout={"flex_flow": "row wrap"})
-        super().__init__(f"Race: {', '.join(starts)}", [self.prompt, self.row, logs])
-        self.say("\n".join([SHARED, *(f"{name} cannot run: {why}" for name, why in missing.items())]))
+        super().__init__(tr("Race: {names}", names=", ".join(starts)), [self.prompt, self.row, logs])
+        absent = (tr("{name} cannot run: {why}", name=name, why=why) for name, why in missing.items())
+        self.say("\n".join([tr(SHARED), *absent]))
 
     def _run(self) -> None:
         self.say("loading …")
@@ -68,7 +70,9 @@ class _Lane:
 
     def __init__(self, name: str, make: Callable[[], Model], options: GenerationOptions, of: int) -> None:
         self.name, self.make, self.options, self.pace = name, make, options, max(0.1, of / UPDATES)
-        self.log = Log(label=f"answer of {name}", blocks=[[name, ""]], layout={"flex": "1 1 16em"})
+        self.log = Log(
+            label=tr("answer of {name}", name=name), blocks=[[name, ""]], layout={"flex": "1 1 16em"}
+        )
         self.model: Model | None = None
         self.reply: Reply | None = None
 
@@ -77,7 +81,7 @@ class _Lane:
         try:
             self.model = self.make()
         except LabkitError as error:
-            self._show(f"{self.name} did not start", str(error))
+            self._show(tr("{name} did not start", name=self.name), str(error))
 
     def run(self, prompt: str, stopping: Event) -> None:
         if not self.model:
@@ -96,7 +100,7 @@ class _Lane:
             self.reply = self.model.reply_of(chunks)
             self._show(f"{self.name}: {self.reply.timing}", str(self.reply))
         except LabkitError as error:
-            self._show(f"{self.name} broke", str(error))
+            self._show(tr("{name} broke", name=self.name), str(error))
 
     def end(self) -> None:
         if self.model and self.name == self.model.engine.name:

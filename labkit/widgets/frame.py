@@ -13,6 +13,7 @@ from typing import Any
 import ipywidgets
 
 from labkit.errors import LabkitError
+from labkit.widgets.language import right_to_left, tr, turned
 from labkit.widgets.log import Log, plain
 
 
@@ -20,15 +21,18 @@ class Frame(ipywidgets.VBox):
     """Stack controls under a title, do one thing at a time in a thread, and show a line of status beneath."""
 
     def __init__(self, title: str, children: Sequence[ipywidgets.Widget]) -> None:
-        self.title, self.said, self.stopping = title, "", threading.Event()
-        self.status = Log(role="status", label="status")
+        self.title, self.said, self.stopping = tr(title), "", threading.Event()
+        self.status = Log(role="status", label=tr("status"))
         self._thread: threading.Thread | None = None
-        super().__init__([ipywidgets.HTML(f"<b>{html.escape(plain(title))}</b>"), *children, self.status])
-        self.add_class("labkit")
+        super().__init__(
+            [ipywidgets.HTML(f"<b>{html.escape(plain(self.title))}</b>"), *children, self.status]
+        )
+        for name in ("labkit", *(["labkit-rtl"] if right_to_left() else [])):
+            self.add_class(name)
 
-    def say(self, text: str) -> None:
-        """Show a line of status, which a screen reader reads aloud; `said` keeps it."""
-        self.said = plain(text)
+    def say(self, text: str, **values: object) -> None:
+        """Show a line of status in the reader's language, read aloud by a screen reader; `said` keeps it."""
+        self.said = plain(tr(text, **values))
         self.status.blocks = [["", self.said]]
 
     @property
@@ -68,13 +72,13 @@ class Frame(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, **keywords: Any) -> dict[str, Any]:
         live, text = super()._repr_mimebundle_(**keywords), repr(self)
-        return {**live, "text/plain": text, "text/html": f"<pre>{html.escape(text)}</pre>"}
+        return {**live, "text/plain": text, "text/html": turned(f"<pre>{html.escape(text)}</pre>")}
 
 
 def buttons(actions: Mapping[str, Callable[[], object]]) -> ipywidgets.HBox:
     """Return a row of buttons named in words: an icon alone has no name for a screen reader."""
     looks = {"layout": ipywidgets.Layout(width="auto"), "style": ipywidgets.ButtonStyle()}
-    row = [ipywidgets.Button(description=name, **looks) for name in actions]
+    row = [ipywidgets.Button(description=tr(name), **looks) for name in actions]
     for button, action in zip(row, actions.values(), strict=True):
         button.on_click(lambda _, action=action: action())
     return ipywidgets.HBox(row, layout={"flex_flow": "row wrap"})

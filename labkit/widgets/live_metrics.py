@@ -16,6 +16,7 @@ from labkit.metrics import records
 from labkit.metrics.live import Live
 from labkit.models.store import storage_errors
 from labkit.widgets.frame import Frame, buttons
+from labkit.widgets.language import tr, turned
 from labkit.widgets.sparklines import Picture, draw, lines
 
 
@@ -36,7 +37,8 @@ class LiveMetrics(Frame):
         self.picture.on_msg(lambda _, __, sent: self.save("png", bytes(sent[0])))
         files = {"Save figures": lambda: self.save("jsonl"), "Save SVG": lambda: self.save("svg")}
         actions = {"Pause": self.stop, "Go on": self.go_on, **files, "Save PNG": self.ask_png}
-        super().__init__(f"Live: {source or 'this machine'}", [self.picture, buttons(actions)])
+        title = tr("Live: {source}", source=source or tr("this machine"))
+        super().__init__(title, [self.picture, buttons(actions)])
         if isinstance(source, Model):
             self.live.attach(source)
         elif source:
@@ -52,11 +54,11 @@ class LiveMetrics(Frame):
         """Watch, or watch again."""
         if self.stopping.is_set():
             self.wait()
+        self.say("watching")
         self.work(self._run)
 
     def _run(self) -> None:
         said = "watching"
-        self.say(said)
         while self.comm and self.live.attached and not self.stopping.wait(1 / self.hertz):  # no comm: closed
             self.live.look()
             self.picture.picture = draw(self.live.window())
@@ -80,7 +82,7 @@ class LiveMetrics(Frame):
                     path.write_bytes(png or str(self.picture.picture).encode())
         except LabkitError as error:
             return self.say(str(error))
-        self.say(f"saved {path}")
+        self.say("saved {path}", path=path)
 
     def __enter__(self) -> Self:
         return self
@@ -99,4 +101,4 @@ class LiveMetrics(Frame):
         return "\n".join([super().__repr__(), *rows])
 
     def _repr_mimebundle_(self, **keywords: Any) -> dict[str, Any]:
-        return {**super()._repr_mimebundle_(**keywords), "text/html": draw(self.live.window())}
+        return {**super()._repr_mimebundle_(**keywords), "text/html": turned(draw(self.live.window()))}

@@ -7,6 +7,8 @@ import re
 import anywidget
 import traitlets
 
+from labkit.widgets.language import tr
+
 LONGEST = 10_000
 TERMINAL = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]?|\][^\x07\x1b]*\x07?|.?)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Jupyter's own variables follow its theme; nothing here moves by itself, so there is no motion to reduce.
@@ -19,6 +21,8 @@ STYLE = """
 .labkit-log div + div { margin-top: .4em; }
 .labkit-log span { display: block; unicode-bidi: plaintext; }
 .labkit-log b:empty { display: none; }
+.labkit-rtl { direction: rtl; }
+.labkit-rtl svg, .labkit-rtl code { direction: ltr; unicode-bidi: isolate; }
 .labkit .widget-html-content { line-height: 1.5; min-width: 0; }
 """
 SCRIPT = """export default { render({ model, el }) {
@@ -51,7 +55,8 @@ SCRIPT = """export default { render({ model, el }) {
 def plain(text: str, longest: int = LONGEST) -> str:
     """Return text without terminal codes and control characters, cut to what a page can hold."""
     kept = TERMINAL.sub("", text[:longest])
-    return kept if len(text) <= longest else f"{kept} … ({len(text) - longest:,} more characters)"
+    more = len(text) - longest
+    return f"{kept} {tr('… ({n:,} more characters)', n=more)}" if more > 0 else kept
 
 
 class Log(anywidget.AnyWidget):

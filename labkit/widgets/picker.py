@@ -16,6 +16,7 @@ from labkit.models.catalog import catalog
 from labkit.models.fit import size
 from labkit.models.hardware import memory
 from labkit.widgets.frame import Frame, buttons
+from labkit.widgets.language import tr
 from labkit.widgets.progress import Progress
 
 
@@ -56,13 +57,13 @@ class ModelPicker(Frame):
         """Get what is chosen and load it, in a thread."""
         choice = self.choice
         if choice.why_not:
-            return self.say(f"cannot be loaded: {choice.why_not}")
+            return self.say("cannot be loaded: {why}", why=choice.why_not)
         self.work(lambda: self._load(choice))
 
     def show(self) -> None:
         """Show what is chosen, what it needs, and whether it can be loaded."""
         facts = ((name, html.escape(text)) for name, text in self.choice.facts.items())
-        rows = (f'<tr><th scope="row">{name}</th><td>{text}</td></tr>' for name, text in facts)
+        rows = (f'<tr><th scope="row">{tr(name)}</th><td>{text}</td></tr>' for name, text in facts)
         self.facts.value = f"<table>{''.join(rows)}</table>"
 
     def _list_models(self, wanted: str = "") -> None:
@@ -81,23 +82,24 @@ class ModelPicker(Frame):
         if self.loaded:
             self.loaded.close()
             self.loaded = None
-        self.say(f"getting {choice.card.alias} {choice.level} for {choice.engine} …")
+        model, level, engine = choice.card.alias, choice.level, choice.engine
+        self.say("getting {model} {level} for {engine} …", model=model, level=level, engine=engine)
         choice.fetch(self.bar.step)
-        model = load(choice.card.alias, choice.engine, choice.level, **self.options)
+        loaded = load(model, engine, level, **self.options)
         if self.stopping.is_set():
-            model.close()
+            loaded.close()
             raise LabkitError("cancelled: nothing is loaded")
-        self.loaded = model
+        self.loaded = loaded
         self.show()
-        self.say(f"loaded: {model!r}")
+        self.say("loaded: {model}", model=f"{loaded!r}")
 
     def __repr__(self) -> str:
-        facts = (f"  {name:<8} {text}" for name, text in self.choice.facts.items())
+        facts = (f"  {tr(name):<8} {text}" for name, text in self.choice.facts.items())
         return "\n".join([super().__repr__(), *facts])
 
 
 def _dropdown(name: str) -> ipywidgets.Dropdown:
-    return ipywidgets.Dropdown(description=name, layout={"width": "auto", "max_width": "100%"})
+    return ipywidgets.Dropdown(description=tr(name), layout={"width": "auto", "max_width": "100%"})
 
 
 def _offer(control: ipywidgets.Dropdown, reasons: Mapping[str, str], wanted: str = "") -> None:

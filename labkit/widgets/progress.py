@@ -8,6 +8,7 @@ from collections.abc import Callable
 import ipywidgets
 
 from labkit.errors import LabkitError
+from labkit.widgets.language import tr
 
 BEAT_S = 0.2
 
@@ -26,11 +27,11 @@ class Progress(ipywidgets.HTML):
 
     def step(self, done: int, total: int) -> None:
         """Show that `done` of `total` is done, a few times a second."""
-        text = f"{self.shown(done)} of {self.shown(total)}"
+        text = tr("{done} of {total}", done=self.shown(done), total=self.shown(total))
         if self.stopped():
             self.value = ""
             raise LabkitError(f"stopped at {text}", fix=self.resume)
         if done == total or time.monotonic() - self._told > BEAT_S:
             self._told = time.monotonic()
-            bar = f'<progress max="{total}" value="{done}" aria-label="progress"></progress> {text}'
+            bar = f'<progress max="{total}" value="{done}" aria-label="{tr("progress")}"></progress> {text}'
             self.value = "" if done == total else bar

@@ -15,11 +15,12 @@ from labkit.errors import LabkitError
 from labkit.metrics.levels import LEVELS, LevelTable, measure_levels
 from labkit.widgets.charts import pareto
 from labkit.widgets.frame import Frame, buttons
+from labkit.widgets.language import tr, turned
 from labkit.widgets.progress import Progress
 from labkit.widgets.side_by_side import figures_of, parting, side_by_side, weights_moved
 from labkit.widgets.svg import draw
 
-MAX_TOKENS = 64
+MAX_TOKENS, NOT_YET = 64, "Not measured yet: press Measure. For nano that takes about half a minute."
 NAMED = {"style": {"description_width": "initial"}}
 
 
@@ -42,17 +43,17 @@ class QuantExplorer(Frame):
         self.name, self.table, self.engine, self.options, self.text = name, table, engine, options, ""
         self.levels = [row.level for row in table.rows] if table else list(levels)
         first, last = self.levels[0], self.levels[-1]
-        self.first = ipywidgets.Dropdown(description="First level", options=self.levels, value=first, **NAMED)
-        self.second = ipywidgets.Dropdown(
-            description="Second level", options=self.levels, value=last, **NAMED
+        self.first, self.second = (
+            ipywidgets.Dropdown(description=name, options=self.levels, value=level, **NAMED)
+            for name, level in ((tr("First level"), first), (tr("Second level"), last))
         )
-        self.prompt = ipywidgets.Text(description="Prompt", value=prompt, layout={"width": "auto"})
+        self.prompt = ipywidgets.Text(description=tr("Prompt"), value=prompt, layout={"width": "auto"})
         self.figures, self.answers = ipywidgets.HTML(), ipywidgets.HTML()
         self.bar = Progress(lambda: self.stopping.is_set(), resume="Measure begins again")
         row = buttons({"Measure": self.measure, "Compare": self.compare, "Stop": self.stop})
         pair = ipywidgets.HBox([self.first, self.second], layout={"flex_flow": "row wrap"})
         children = [pair, self.figures, self.prompt, row, self.bar, self.answers]
-        super().__init__(f"Levels of {name}", children)
+        super().__init__(tr("Levels of {name}", name=name), children)
         for control in (self.first, self.second):
             control.observe(lambda _: self.show(), "value")
         self.show()
@@ -65,7 +66,7 @@ class QuantExplorer(Frame):
     def show(self) -> None:
         """Show the figures of both levels, and where they stand among all."""
         if not self.table:
-            self.figures.value = "Not measured yet: press Measure. For nano that takes about half a minute."
+            self.figures.value = tr(NOT_YET)
             return
         page = figures_of(self._pair())
         if len(self.table.rows) > 1:  # the base alone has no KL to draw
@@ -100,7 +101,7 @@ class QuantExplorer(Frame):
             said, picture = weights_moved(pair, first, second)
             page, self.text = f"{page}<p>{said}</p>{picture}", f"{self.text}\n{said}"
         self.answers.value = page
-        self.say(f"compared: {parting(one, other)}")
+        self.say("compared: {said}", said=parting(one, other))
 
     def _answer(self, level: str) -> tuple[list[str], Path | None]:
         tokens = []
@@ -112,9 +113,9 @@ class QuantExplorer(Frame):
             return tokens, model.engine.file
 
     def __repr__(self) -> str:
-        figures = repr(self._pair()) if self.table else "not measured"
+        figures = repr(self._pair()) if self.table else tr("not measured")
         return "\n\n".join(filter(None, (super().__repr__(), figures, self.text)))
 
     def _repr_mimebundle_(self, **keywords: Any) -> dict[str, Any]:
         page = f"<b>{html.escape(self.title)}</b>{self.figures.value}{self.answers.value}"
-        return {**super()._repr_mimebundle_(**keywords), "text/html": page}
+        return {**super()._repr_mimebundle_(**keywords), "text/html": turned(page)}

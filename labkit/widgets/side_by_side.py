@@ -13,6 +13,7 @@ from pathlib import Path
 from labkit.metrics.levels import COLUMNS, LevelTable
 from labkit.models.quantize_math import read_weights
 from labkit.widgets.charts import histogram
+from labkit.widgets.language import tr
 from labkit.widgets.log import plain
 from labkit.widgets.svg import draw
 
@@ -54,8 +55,8 @@ def parting(one: Tokens, other: Tokens) -> str:
     pairs = enumerate(zip(one, other, strict=False))
     same = next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
     if same == len(one) == len(other):
-        return f"the same answer, {same} tokens"
-    return f"the first {same} tokens are the same; ⟦…⟧ is in one answer only"
+        return tr("the same answer, {n} tokens", n=same)
+    return tr("the first {n} tokens are the same; ⟦…⟧ is in one answer only", n=same)
 
 
 def weights_moved(names: tuple[str, str], first: Path, second: Path) -> tuple[str, str]:
@@ -64,8 +65,9 @@ def weights_moved(names: tuple[str, str], first: Path, second: Path) -> tuple[st
 
     (name, before), (_, after) = (read_weights(path, MATRIX) for path in (first, second))
     moved = float(np.sqrt(np.mean((after - before) ** 2) / np.mean(before**2)))
-    said = f"{name}: RMS of the change / RMS of the weights = {moved:.2%}"
-    return said, draw(histogram(before, after, f"{name}: {names[0]} (before), {names[1]} (after)"))
+    said = tr("{name}: RMS of the change / RMS of the weights = {moved:.2%}", name=name, moved=moved)
+    title = f"{name}: {names[0]} ({tr('before')}), {names[1]} ({tr('after')})"
+    return said, draw(histogram(before, after, title))
 
 
 def _mark(piece: tuple[str, bool]) -> str:

@@ -15,6 +15,7 @@ import traitlets
 
 from labkit.metrics.records import METRICS
 from labkit.models.fit import size
+from labkit.widgets.language import tr
 from labkit.widgets.svg import COLOURS, WIDTH
 
 HIGH, ROW, LEFT, END, BINS = 24, 34, 240, 452, 40
@@ -61,10 +62,11 @@ def lines(window: Window) -> list[tuple[str, str, str]]:
     found = []
     for name in NAMES:
         if values := window.get(name):
-            now, most = values[-1], f"0 to {shown(name, max(values))}"
+            now, most = shown(name, values[-1]), tr("0 to {most}", most=shown(name, max(values)))
             if name == "itl":
-                now, most = sorted(values)[len(values) // 2], f"{most}, {len(values):,} gaps"
-            found.append((NAMES[name], ("median " if name == "itl" else "") + shown(name, now), most))
+                now = tr("median {now}", now=shown(name, sorted(values)[len(values) // 2]))
+                most = tr("{most}, {n:,} gaps", most=most, n=len(values))
+            found.append((tr(NAMES[name]), now, most))
     return found
 
 
@@ -81,7 +83,7 @@ def draw(window: Window) -> str:
             f'<path transform="translate({LEFT} {base})" d="{path}" fill="none" stroke="{COLOURS[0]}" '
             f'stroke-width="{wide}"/><text x="{END}" y="{base - 8}">{most}</text>'
         )
-    said = html.escape("; ".join(f"{label} {now}" for label, now, _ in rows) or "nothing measured yet")
+    said = html.escape("; ".join(f"{label} {now}" for label, now, _ in rows) or tr("nothing measured yet"))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {ROW * len(rows) + 6}" width="{WIDTH}" '
         f'height="{ROW * len(rows) + 6}" style="max-width:100%" role="img" font-size="13" font-family="sans-serif" '

@@ -10,8 +10,11 @@ from typing import Any
 
 from labkit.metrics.probes import loaded_machine
 from labkit.types import Reply
+from labkit.widgets.language import tr, turned
 
 WIDTH, TEXT_WIDTH, MAX_TICKS = 640, 60, 300
+READ = "read {n} tokens ({cached} from the cache) in {ttft:.1f} ms (TTFT: request sent to first output)"
+PACE = ", one every {tpot:.2f} ms (TPOT: last output − first, / (tokens − 1))"
 WAIT, WRITE = "#E69F00", "#0072B2"  # Okabe–Ito orange and blue, told apart by any eye
 
 
@@ -27,14 +30,13 @@ class Timeline:
         """Return the figures in words, with the formula they come from."""
         usage, timing = self.reply.usage, self.reply.timing
         parts = [
-            f"read {usage.prompt_tokens} tokens ({usage.cached_tokens} from the cache) in "
-            f"{timing.ttft * 1e3:.1f} ms (TTFT: request sent to first output)",
-            f"wrote {timing.tokens} token{'s' * (timing.tokens != 1)}",
+            tr(READ, n=usage.prompt_tokens, cached=usage.cached_tokens, ttft=timing.ttft * 1e3),
+            tr("wrote {n} token" if timing.tokens == 1 else "wrote {n} tokens", n=timing.tokens),
         ]
         if timing.tokens > 1:
-            parts[-1] += f", one every {timing.tpot * 1e3:.2f} ms (TPOT: last output − first, / (tokens − 1))"
+            parts[-1] += tr(PACE, tpot=timing.tpot * 1e3)
         if self.busy:
-            parts.append(f"measured on a loaded machine: {self.busy}")
+            parts.append(tr("measured on a loaded machine: {why}", why=self.busy))
         return "; ".join(parts)
 
     def __repr__(self) -> str:
@@ -43,7 +45,7 @@ class Timeline:
         return f"[{'.' * wait}{'|' * (TEXT_WIDTH - wait)}] {timing.total * 1e3:.0f} ms\n{self.caption}"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": self._html()}
+        return {"text/plain": repr(self), "text/html": turned(self._html())}
 
     def _html(self) -> str:
         timing = self.reply.timing
@@ -57,7 +59,8 @@ class Timeline:
             f'aria-label="{caption}" font-size="12" fill="currentColor">'
             f'<rect x="0" y="14" width="{wait:.1f}" height="26" fill="{WAIT}"/>'
             f'<path d="{ticks}" stroke="{WRITE}" stroke-width="1.5"/>'
-            f'<text x="0" y="10">reading</text><text x="{min(wait + 2, WIDTH - 50):.1f}" y="10">writing</text>'
+            f'<text x="0" y="10">{tr("reading")}</text>'
+            f'<text x="{min(wait + 2, WIDTH - 50):.1f}" y="10">{tr("writing")}</text>'
             f'<text x="0" y="58">0</text><text x="{WIDTH}" y="58" text-anchor="end">'
             f"{timing.total * 1e3:.0f} ms</text></svg><div>{caption}</div>"
         )

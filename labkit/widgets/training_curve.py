@@ -9,6 +9,7 @@ from typing import Any
 import ipywidgets
 
 from labkit.widgets.charts import Chart, Series
+from labkit.widgets.language import tr
 
 BEAT_S = 0.5
 TITLES = {
@@ -38,7 +39,7 @@ class TrainingCurve(ipywidgets.HTML):
         """Draw all that came so far."""
         self._drawn = time.monotonic()
         pictures = [chart._repr_mimebundle_()["text/html"] for chart in self.charts()]
-        self.value = "".join(pictures) or "no step yet"
+        self.value = "".join(pictures) or tr("no step yet")
 
     def charts(self) -> list[Chart]:
         """Return a chart for each figure that is in the log."""
@@ -47,8 +48,8 @@ class TrainingCurve(ipywidgets.HTML):
             points = [(entry["step"], entry[name]) for entry in self.entries if name in entry]
             if len(points) > 1:
                 steps, values = zip(*points, strict=True)
-                found.append(Chart(title, "step", name, (Series(name, "steps", steps, values),)))
+                found.append(Chart(tr(title), tr("step"), name, (Series(name, "steps", steps, values),)))
         return found
 
     def __repr__(self) -> str:
-        return "\n".join(map(repr, self.charts())) or "no step yet"
+        return "\n".join(map(repr, self.charts())) or tr("no step yet")

@@ -17,8 +17,10 @@ from labkit.agents.taxonomy.taste import GENRES, Tastes
 from labkit.agents.taxonomy.thermostat import TARGET, Room
 from labkit.metrics.table import Table
 from labkit.widgets.charts import Chart, Series, bars
+from labkit.widgets.language import tr, turned
 
 PAUSE_S = 0.1
+HEADS = ("task", "agent", "right", "share (95 % interval)", "ms a decision", "tokens a decision")
 # A sign's name, its shape in a square of 20 × 20, its colour (Okabe–Ito): no two differ by colour alone.
 SIGNS = {
     "A": ("agent", "m10 2a8 8 0 1 0 .1 0z", "#0072B2"),
@@ -42,7 +44,7 @@ class Squares:
     def legend(self) -> str:
         """Return what the signs mean and how many there are."""
         found = ((sign, name, self.rows.count(sign)) for sign, (name, *_) in SIGNS.items())
-        return ", ".join(f"{sign} {name}: {count}" for sign, name, count in found if count)
+        return ", ".join(f"{sign} {tr(name)}: {count}" for sign, name, count in found if count)
 
     def __repr__(self) -> str:
         return f"{self.title}\n{self.rows}\n{self.legend}"
@@ -57,7 +59,7 @@ class Squares:
         title, legend = html.escape(self.title), html.escape(self.legend)
         svg = f'<svg viewBox="0 0 {width} {height}" width="{width}" style="max-width:100%" role="img"'
         page = f'<b>{title}</b><br>{svg} aria-label="{title}. {legend}">{drawn}</svg><div>{legend}</div>'
-        return {"text/plain": repr(self), "text/html": page}
+        return {"text/plain": repr(self), "text/html": turned(page)}
 
 
 def view(world: World, agent: Agent, steps: list[Step]) -> Squares | Chart:
@@ -65,16 +67,16 @@ def view(world: World, agent: Agent, steps: list[Step]) -> Squares | Chart:
     if isinstance(world, Room):
         thin = range(0, len(steps), 1 + len(steps) // 200)
         off = [round(steps[n].info["temperature"] - TARGET, 3) for n in thin]
-        title = f"{len(steps)} minutes, {world.switches} switches of the heating"
-        return Chart(title, "minutes", "K off target", (Series("room", "steps", thin, off),))
+        title = tr("{n} minutes, {k} switches of the heating", n=len(steps), k=world.switches)
+        return Chart(title, tr("minutes"), tr("K off target"), (Series(tr("room"), "steps", thin, off),))
     if isinstance(world, Tastes):
         beliefs = getattr(agent, "estimates", [0.0] * len(GENRES))
-        title = f"{len(steps)} recommendations: what the agent believes that one earns"
-        return bars(dict(zip(GENRES, beliefs, strict=True)), title, "a recommendation")
+        title = tr("{n} recommendations: what the agent believes that one earns", n=len(steps))
+        return bars(dict(zip(GENRES, beliefs, strict=True)), title, tr("a recommendation"))
     rows, mind = world.render().splitlines(), getattr(agent, "render", str)().splitlines()
     both = zip_longest(rows, mind, fillvalue=" " * len(rows[0]) if len(mind) > len(rows) else "")
-    title = f"{len(steps)} steps: the world" + (", and the map in the agent's mind" if mind else "")
-    return Squares("\n".join(f"{left}  {right}".rstrip() for left, right in both), title)
+    title = "{n} steps: the world, and the map in the agent's mind" if mind else "{n} steps: the world"
+    return Squares("\n".join(f"{left}  {right}".rstrip() for left, right in both), tr(title, n=len(steps)))
 
 
 def watch(world: World, agent: Agent, seed: int = 0, every: int = 1, frames: int = 30) -> list[Step]:
@@ -102,12 +104,16 @@ class Comparison(Table):
     """Show how agents decided, each task by itself."""
 
     rows: tuple[Row, ...]
-    title = "Decisions, measured on this machine"
+
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        """Return what the table shows."""
+        return tr("Decisions, measured on this machine")
 
     @property
     def cells(self) -> list[list[str]]:
         """Return a line for each row, the headings first."""
-        lines = [["task", "agent", "right", "share (95 % interval)", "ms a decision", "tokens a decision"]]
+        lines = [[tr(head) for head in HEADS]]
         for row in self.rows:
             share = "{:.0%} ({:.0%}–{:.0%})".format(row.hits / row.n, *row.interval)
             cost = f"{1e3 * row.seconds:,.3g}", f"{row.tokens:,.0f}"
@@ -117,4 +123,4 @@ class Comparison(Table):
     @property
     def footer(self) -> list[str]:
         """Return what the columns mean."""
-        return ["ms: the median; tokens: read and written, the mean; interval: Wilson"]
+        return [tr("ms: the median; tokens: read and written, the mean; interval: Wilson")]
