@@ -69,9 +69,10 @@ def _judged(question: dict[str, Any], hidden: Callable[..., Any] | None, wire: W
     state, text = exercise._judge(answers)
     if state == "right" and hidden:
         state, text = Exercise(question["name"], hidden, (), "")._judge(answers)
+    verdict = {"question": question["name"], "state": state, "text": text}
     if state == "wrong" and wire.opaque:
-        state, text = "by hand", f"part of this answer cannot leave its notebook ({text})"
-    return {"question": question["name"], "state": state, "text": text}
+        verdict |= {"state": "by hand", "text": f"part of this answer cannot leave its notebook ({text})"}
+    return verdict
 
 
 def main() -> None:

@@ -57,7 +57,9 @@ def grade(
     found = list(find(folder, labs))
     cover = [path for path in hidden.covered() if jail.visible(path)]
     if jail.visible(folder):
-        raise NotebookFailed(f"{folder} is among the files that a notebook sees", fix="move it to a folder of its own")
+        raise NotebookFailed(
+            f"{folder} is among the files that a notebook sees", fix="move it to a folder of its own"
+        )
     for lab in labs.values():
         _known(lab)
     jail.probe(limits, cover)
@@ -81,7 +83,9 @@ def grade(
 def _known(lab: Lab) -> None:
     strange = hidden.hidden_checks(lab.key).keys() - {question.name for question in lab.questions}
     if strange:
-        raise NotebookFailed(f"hidden checks name {min(strange)}, which lab {lab.key} does not ask", fix="rename it")
+        raise NotebookFailed(
+            f"hidden checks name {min(strange)}, which lab {lab.key} does not ask", fix="rename it"
+        )
 
 
 def _grade(submission: Submission, limits: jail.Limits, cover: Sequence[Path], slot: int) -> Graded:
@@ -117,7 +121,7 @@ def _talk(
         ours.close()
         theirs.close()
         # Should the judge end first, nobody is left for the student to talk to.
-        threading.Thread(target=lambda: (judge.wait(), jail.end(student)), daemon=True).start()
+        threading.Thread(target=_end_after, args=(judge, student), daemon=True).start()
         try:
             graded.end = jail.watch(student, limits, until)
             jail.watch(judge, limits, time.monotonic() + GRACE_S)
@@ -126,6 +130,11 @@ def _talk(
             jail.end(judge)
         said.seek(0)
         return [json.loads(line) for line in said.read().splitlines() if line.endswith(b"}")]
+
+
+def _end_after(judge: subprocess.Popen[bytes], student: subprocess.Popen[bytes]) -> None:
+    judge.wait()
+    jail.end(student)
 
 
 def _start(

@@ -1,4 +1,4 @@
-"""Find the checks that students never see: in packages of your own, through the entry-point group `labkit.hidden_checks`.
+"""Find the checks that students never see: entry points of packages of your own.
 
     [project.entry-points."labkit.hidden_checks"]
     01 = "our_course_secrets.lab01:CHECKS"
@@ -32,7 +32,9 @@ def hidden_checks(lab: str) -> dict[str, Callable[..., Any]]:
                 fix='make it a dict of functions, as in CHECKS = {"q3": test}',
             )
         if twice := found.keys() & checks.keys():
-            raise OptionInvalid(f"two packages hide checks of lab {lab} {min(twice)}", fix="uninstall one of them")
+            raise OptionInvalid(
+                f"two packages hide checks of lab {lab} {min(twice)}", fix="uninstall one of them"
+            )
         found |= checks
     return found
 
@@ -46,7 +48,9 @@ def _places(point: EntryPoint) -> list[Path]:
     name = point.module.partition(".")[0]
     spec = find_spec(name)  # looks for a file, and imports nothing
     if spec is None or (spec.origin is None and not spec.submodule_search_locations):
-        raise OptionInvalid(f"hidden checks name {point.value}, and there is no {name}", fix=f"pip install {name}")
+        raise OptionInvalid(
+            f"hidden checks name {point.value}, and there is no {name}", fix=f"pip install {name}"
+        )
     places = [Path(place) for place in spec.submodule_search_locations or ()]
     if not places and spec.origin:
         file = Path(spec.origin)

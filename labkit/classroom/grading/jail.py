@@ -33,7 +33,17 @@ INSTALL = (
     "on Windows and macOS, grade in WSL2, a container or a virtual machine"
 )
 USER = 61_601  # a number that belongs to nobody: what a jail becomes where root grades
-SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/lib32", "/sbin", "/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
+SYSTEM = (
+    "/usr",
+    "/bin",
+    "/lib",
+    "/lib64",
+    "/lib32",
+    "/sbin",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/alternatives",
+)
 LOOK_S, LEFT_SHARE = 0.1, 0.04  # how often the watch looks; what the machine must have left
 LABKIT = Path(labkit.__file__).resolve().parent
 
@@ -49,33 +59,50 @@ class Limits:
     files: int = 1024
 
 
-def command(limits: Limits, cover: Iterable[Path] = (), show: Iterable[Path] = (), slot: int = 0) -> list[str]:
+def command(
+    limits: Limits, cover: Iterable[Path] = (), show: Iterable[Path] = (), slot: int = 0
+) -> list[str]:
     """Return the words that start a program in a jail; `cover` hides paths that it would see, `show` adds some."""
     found = shutil.which("bwrap")
     if sys.platform != "linux" or not found:
         raise NotebookFailed(f"there is no bubblewrap on this machine ({sys.platform})", fix=INSTALL)
     root = os.geteuid() == 0
     words = [found, *"--unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try".split()]
-    words += "--cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID".split() if root else ["--unshare-user"]
+    words += (
+        "--cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID".split() if root else ["--unshare-user"]
+    )
     words += ["--die-with-parent", "--new-session", "--clearenv", "--hostname", "lab"]
     words += [word for path in SYSTEM for word in _system(Path(path))]
-    for parent in sorted({parent for path in _shown(show) for parent in path.parents if parent != Path("/")}):
-        words += ["--perms", "0755", "--dir", str(parent)]  # bubblewrap's own would be closed to all but root
-    for path in _shown(show):
-        words += ["--ro-bind", str(path), str(path)]
     words += ["--proc", "/proc", "--dev", "/dev"]
     for folder in ("/dev/shm", "/tmp"):
         words += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", folder]
+    for parent in sorted(
+        {parent for path in _shown(show) for parent in path.parents} - {Path("/"), Path("/tmp")}
+    ):
+        words += ["--perms", "0755", "--dir", str(parent)]  # bubblewrap's own would be closed to all but root
+    for path in _shown(show):
+        words += ["--ro-bind", str(path), str(path)]
     words += _models()
     for path in cover:
         words += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
     words += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]
     inside = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp/home"}
     inside |= {"LABKIT_HOME": "/tmp/labkit", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-    inside |= {"PYTHONPATH": ":".join(map(str, [LABKIT.parent, *show])), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    inside |= {
+        "PYTHONPATH": ":".join(map(str, [LABKIT.parent, *show])),
+        "OMP_NUM_THREADS": "1",
+        "TQDM_DISABLE": "1",
+    }
     words += [word for name, value in inside.items() for word in ("--setenv", name, value)]
     lock = [sys.executable, "-P", "-m", "labkit.classroom.grading.lock"]
-    numbers = (limits.seconds, limits.memory, limits.disk, limits.processes, limits.files, USER + slot if root else 0)
+    numbers = (
+        limits.seconds,
+        limits.memory,
+        limits.disk,
+        limits.processes,
+        limits.files,
+        USER + slot if root else 0,
+    )
     return [*words, "--", *lock, *(str(int(number)) for number in numbers)]
 
 
@@ -99,7 +126,13 @@ def _models() -> list[str]:
 def _shown(more: Iterable[Path]) -> list[Path]:
     """Return the folders of Python, labkit and its data, outer ones first, without those that /usr holds."""
     datasets = LABKIT.parent / "datasets"
-    wanted = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parents[1], LABKIT, *more]
+    wanted = [
+        Path(sys.prefix),
+        Path(sys.base_prefix),
+        Path(sys.executable).resolve().parents[1],
+        LABKIT,
+        *more,
+    ]
     wanted += [datasets] if datasets.is_dir() else []
     return sorted({path.absolute() for path in wanted if not path.absolute().is_relative_to("/usr")})
 
@@ -108,7 +141,9 @@ def visible(path: Path) -> bool:
     """Return whether a jail shows `path`, or something in it: students' work must not be there."""
     places = [*map(Path, SYSTEM), *_shown(()), home() / "models"]
     path = path.resolve()
-    return any(path.is_relative_to(place.resolve()) or place.resolve().is_relative_to(path) for place in places)
+    return any(
+        path.is_relative_to(place.resolve()) or place.resolve().is_relative_to(path) for place in places
+    )
 
 
 def probe(limits: Limits, cover: Sequence[Path]) -> None:
@@ -129,9 +164,11 @@ def watch(process: subprocess.Popen[bytes], limits: Limits, until: float) -> str
     total = psutil.virtual_memory().total
     while process.poll() is None:
         if time.monotonic() > until:
-            return end(process) or "time limit"
+            end(process)
+            return "time limit"
         if _held(process.pid) > limits.memory or psutil.virtual_memory().available < LEFT_SHARE * total:
-            return end(process) or "memory limit"
+            end(process)
+            return "memory limit"
         time.sleep(LOOK_S)
     return ""
 

@@ -1,6 +1,6 @@
 """Look around in a jail as a hostile notebook would, and say "holds" if there is nothing to find.
 
-    python -m labkit.classroom.grading.probe [COVERED_PATH …]
+python -m labkit.classroom.grading.probe [COVERED_PATH …]
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import labkit
@@ -26,10 +27,14 @@ def open_doors(*covered: str) -> Iterator[str]:
         if _works((folder / "trial").touch):
             yield f"{folder} can be written to"
     for path in map(Path, covered):
-        if _works(lambda path=path: next(path.iterdir() if path.is_dir() else iter(path.read_bytes()))):
+        if _works(partial(_look, path)):
             yield f"{path} can be read"
     if os.geteuid() == 0 or _works(lambda: os.setuid(0)):
         yield "it is root"
+
+
+def _look(path: Path) -> object:
+    return next(path.iterdir()) if path.is_dir() else next(iter(path.read_bytes()))
 
 
 def _works(trial: Callable[[], object]) -> bool:

@@ -15,7 +15,9 @@ from typing import Any
 
 import labkit
 
-HINTS: dict[str, Any] = {kind.__name__: kind for kind in (str, int, float, bool, list, dict, tuple, set, bytes)}
+HINTS: dict[str, Any] = {
+    kind.__name__: kind for kind in (str, int, float, bool, list, dict, tuple, set, bytes)
+}
 HINTS |= {name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union", "Annotated")}
 NODES = (ast.Expression, ast.Name, ast.Subscript, ast.Tuple, ast.Constant, ast.BinOp, ast.BitOr, ast.Load)
 LONGEST = 500  # characters of a hint
@@ -85,7 +87,9 @@ def _modules() -> frozenset[str]:
     found = pkgutil.walk_packages(labkit.__path__, "labkit.", onerror=lambda name: None)
     barred = ("cli", "widgets", "classroom")
     names = (module.name for module in found)
-    return frozenset(n for n in names if n.split(".")[1] not in barred and not n.endswith(("__main__", "_worker")))
+    return frozenset(
+        n for n in names if n.split(".")[1] not in barred and not n.endswith(("__main__", "_worker"))
+    )
 
 
 def record_class(module: str, name: str) -> type | None:

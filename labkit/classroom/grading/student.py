@@ -24,7 +24,9 @@ async def serve(wire: Wire, shell: Any) -> None:
     while True:
         message = wire.receive()
         if "run" in message:
-            result = await shell.run_cell_async(message["run"], transformed_cell=_python(shell, message["run"]))
+            result = await shell.run_cell_async(
+                message["run"], transformed_cell=_python(shell, message["run"])
+            )
             error = result.error_before_exec or result.error_in_exec
             wire.send({"value": type(error).__name__ if error else None})
         elif "values" in message:

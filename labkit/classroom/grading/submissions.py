@@ -57,8 +57,7 @@ def read_lab(path: Path) -> Lab:
         for node in _statements(cell["source"]):
             if isinstance(node, ast.ImportFrom) and node.module:
                 origin |= {a.asname or a.name: (node.module, a.name) for a in node.names}
-            if (name := _asks(node)) in origin:
-                call: Any = node.value  # type: ignore[union-attr]
+            if (call := _asks(node)) and (name := call.func.value.id) in origin:
                 answers = tuple(ast.unparse(answer) for answer in call.args)
                 questions.append(Question(name, *origin[name], cell["id"], answers))
     return Lab(path.stem, path.stem.partition("_")[0], tuple(questions))
@@ -71,12 +70,17 @@ def _statements(source: str) -> list[ast.stmt]:
         return []
 
 
-def _asks(node: Any) -> str:
+def _asks(node: ast.stmt) -> Any:
+    """Return the call in a line that is `name.check(…)`, else None."""
     call = node.value if isinstance(node, ast.Expr) else None
     function = call.func if isinstance(call, ast.Call) else None
-    if isinstance(function, ast.Attribute) and function.attr == "check" and isinstance(function.value, ast.Name):
-        return function.value.id
-    return ""
+    if (
+        isinstance(function, ast.Attribute)
+        and function.attr == "check"
+        and isinstance(function.value, ast.Name)
+    ):
+        return call
+    return None
 
 
 def code_cells(path: Path) -> list[dict[str, str]]:
@@ -88,13 +92,17 @@ def code_cells(path: Path) -> list[dict[str, str]]:
         code = [cell for cell in cells if cell["cell_type"] == "code"]
         return [{"id": str(cell.get("id", "")), "source": "".join(cell["source"])} for cell in code]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-        raise NotebookFailed(f"{path} cannot be read as a notebook ({exc})", fix="ask for the .ipynb file") from exc
+        raise NotebookFailed(
+            f"{path} cannot be read as a notebook ({exc})", fix="ask for the .ipynb file"
+        ) from exc
 
 
 def find(folder: Path, labs: dict[str, Lab]) -> Iterator[Submission]:
     """Yield what was handed in, by student and lab; a student has one notebook for each lab."""
     if not folder.is_dir():
-        raise NotebookFailed(f"there is no folder {folder}", fix="labkit grade DIR, with DIR/STUDENT/NN_name.ipynb")
+        raise NotebookFailed(
+            f"there is no folder {folder}", fix="labkit grade DIR, with DIR/STUDENT/NN_name.ipynb"
+        )
     for home in sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink()):
         seen: dict[str, Path] = {}
         for path in sorted(home.rglob("*.ipynb")):
@@ -103,7 +111,8 @@ def find(folder: Path, labs: dict[str, Lab]) -> Iterator[Submission]:
                 continue
             if path.stem in seen:
                 raise NotebookFailed(
-                    f"{home.name} has {path.name} twice: {seen[path.stem]} and {path}", fix="delete one of them"
+                    f"{home.name} has {path.name} twice: {seen[path.stem]} and {path}",
+                    fix="delete one of them",
                 )
             seen[path.stem] = path
             yield Submission(home.name, labs[path.stem], path)

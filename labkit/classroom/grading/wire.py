@@ -68,7 +68,9 @@ class Wire:
         try:
             data = json.dumps(message).encode()
             if len(data) > MOST_BYTES:
-                data = json.dumps({"error": "OverflowError", "text": f"an answer of {len(data):,} bytes"}).encode()
+                data = json.dumps(
+                    {"error": "OverflowError", "text": f"an answer of {len(data):,} bytes"}
+                ).encode()
             self._file.write(struct.pack(">I", len(data)) + data)
             self._file.flush()
         except (OSError, ValueError) as exc:
@@ -120,7 +122,9 @@ class Wire:
             return self._opaque("something nested too deeply")
         if kind is list or (isinstance(value, tuple | set | frozenset) and not hasattr(value, "_fields")):
             items = [self.encode(item, depth + 1) for item in value]
-            return items if kind is list else {"$": "tuple" if isinstance(value, tuple) else "set", "of": items}
+            return (
+                items if kind is list else {"$": "tuple" if isinstance(value, tuple) else "set", "of": items}
+            )
         if isinstance(value, dict):
             pairs = [[self.encode(k, depth + 1), self.encode(v, depth + 1)] for k, v in value.items()]
             return {"$": "dict", "of": pairs}
@@ -137,7 +141,9 @@ class Wire:
         if isinstance(value, Model):
             return self._model(value)
         if record_class(type(value).__module__, type(value).__qualname__) is type(value):
-            pairs = {name: self.encode(getattr(value, name, None), depth + 1) for name in _fields(type(value))}
+            pairs = {
+                name: self.encode(getattr(value, name, None), depth + 1) for name in _fields(type(value))
+            }
             return {"$": "record", "class": [type(value).__module__, type(value).__qualname__], "of": pairs}
         if callable(value) and not isinstance(value, type):
             return self._function(value)
@@ -164,7 +170,15 @@ class Wire:
         """Rebuild a value; raise `Hangup` if it is none."""
         try:
             return self._decode(coded)
-        except (KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError, SyntaxError) as exc:
+        except (
+            KeyError,
+            ValueError,
+            TypeError,
+            IndexError,
+            AttributeError,
+            RecursionError,
+            SyntaxError,
+        ) as exc:
             raise Hangup(f"the other end sent what is no value ({type(exc).__name__})") from exc
 
     def _decode(self, coded: Any) -> Any:
@@ -172,7 +186,7 @@ class Wire:
             return [self._decode(item) for item in coded]
         if not isinstance(coded, dict):
             return coded
-        kind, of = coded["$"], coded.get("of")
+        kind, of = coded["$"], coded.get("of", ())
         if kind in ("tuple", "set"):
             return (tuple if kind == "tuple" else set)(self._decode(item) for item in of)
         if kind == "dict":
@@ -196,7 +210,9 @@ class Wire:
         if kind == "model" and self._load_model and (model := self._load_model(*map(str, of))):
             return model
         if kind == "object":
-            return type("Model", (), {name: staticmethod(self._decode(value)) for name, value in of.items()})()
+            return type(
+                "Model", (), {name: staticmethod(self._decode(value)) for name, value in of.items()}
+            )()
         self.opaque = True
         return Opaque(str(of))
 
@@ -226,7 +242,9 @@ class Wire:
         if (parameters := coded["parameters"]) is not None:
             made.__signature__ = inspect.Signature([parameter_of(p, self._decode) for p in parameters])
             hints = {p["name"]: annotation(p["hint"]) for p in parameters if p["hint"]}
-            made.__annotations__ = hints | ({"return": annotation(coded["returns"])} if coded["returns"] else {})
+            made.__annotations__ = hints | (
+                {"return": annotation(coded["returns"])} if coded["returns"] else {}
+            )
         return made  # type: ignore[no-any-return]
 
 
