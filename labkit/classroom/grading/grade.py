@@ -97,13 +97,15 @@ def _grade(submission: Submission, limits: jail.Limits, cover: Sequence[Path], s
         return graded
     for cell in planned["cells"]:
         graded.states |= {question["name"]: "not reached" for question in cell["questions"]}
+    ended = False
     for line in _talk(planned, limits, cover, slot, graded):
         if "question" in line:
             graded.states[line["question"]], graded.texts[line["question"]] = line["state"], line["text"]
         elif "cell" in line:
             graded.errors.append(f"code cell {line['cell']} raised {line['error']}")
         else:
-            graded.end = graded.end or line["end"]
+            ended, graded.end = True, graded.end or line["end"]
+    graded.end = graded.end or ("" if ended else "its checks broke off")
     return graded
 
 
@@ -124,7 +126,8 @@ def _talk(
         threading.Thread(target=_end_after, args=(judge, student), daemon=True).start()
         try:
             graded.end = jail.watch(student, limits, until)
-            jail.watch(judge, limits, time.monotonic() + GRACE_S)
+            slow = jail.watch(judge, limits, max(until, time.monotonic() + GRACE_S))
+            graded.end = graded.end or (slow and f"{slow} of a check")
         finally:
             jail.end(student)
             jail.end(judge)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import enum
 import functools
 import importlib
 import inspect
@@ -56,16 +57,21 @@ def _parameter(parameter: inspect.Parameter) -> dict[str, Any]:
 def _hint(value: Any) -> str:
     if value is inspect.Parameter.empty:
         return ""
+    if isinstance(value, enum.EnumMeta):  # a class of the student's own: what it admits is what counts
+        values: list[enum.Enum] = list(value)
+        return f"Literal[{', '.join(repr(each.value) for each in values)}]"
     return inspect.formatannotation(value).replace("typing.", "")
 
 
-def parameter_of(coded: dict[str, Any], decode: Callable[[Any], Any]) -> inspect.Parameter:
-    """Rebuild one parameter."""
-    empty = inspect.Parameter.empty
+def parameter_of(coded: dict[str, Any]) -> inspect.Parameter:
+    """Rebuild one parameter; a default that is no plain value is told as None."""
+    empty, default = inspect.Parameter.empty, coded["default"]
+    if not (default is None or isinstance(default, bool | int | float | str)):
+        raise TypeError("a default that is no plain value")
     return inspect.Parameter(
         str(coded["name"]),
         inspect._ParameterKind(coded["kind"]),
-        default=decode(coded["default"]) if coded["optional"] else empty,
+        default=default if coded["optional"] else empty,
         annotation=annotation(coded["hint"]) if coded["hint"] else empty,
     )
 
@@ -103,3 +109,25 @@ def record_class(module: str, name: str) -> type | None:
         return None
     named = issubclass(kind, tuple) and hasattr(kind, "_fields")
     return kind if named or dataclasses.is_dataclass(kind) else None
+
+
+def constant_name(value: Any) -> list[str]:
+    """Return the module and name under which labkit itself keeps this very object, or nothing."""
+    module = type(value).__module__
+    if module not in _modules() or not dataclasses.is_dataclass(value):
+        return []
+    for name in sorted(_modules() & sys.modules.keys()):
+        for key, kept in vars(sys.modules[name]).items():
+            if kept is value:
+                return [name, key]
+    return []
+
+
+def constant(module: str, name: str) -> Any:
+    """Return a dataclass that labkit keeps under this name."""
+    if module not in _modules():
+        raise TypeError(f"{module!r:.60} keeps no constants")
+    value = vars(importlib.import_module(module))[name]
+    if isinstance(value, type) or record_class(type(value).__module__, type(value).__qualname__) is None:
+        raise TypeError(f"{name!r:.60} is no dataclass")
+    return value
