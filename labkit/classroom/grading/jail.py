@@ -44,18 +44,23 @@ SYSTEM = (
     "/etc/localtime",
     "/etc/alternatives",
 )
-LOOK_S, LEFT_SHARE = 0.1, 0.04  # how often the watch looks; what the machine must have left
+_NOBODY = ["--unshare-user", "--uid", "1000", "--gid", "1000"]
+LOOK_S, LEFT_SHARE, PROCESSES = (
+    0.2,
+    0.04,
+    64,
+)  # how often the watch looks, what the machine must keep, how many may be in a jail
 LABKIT = Path(labkit.__file__).resolve().parent
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Say how much one notebook may take: seconds, bytes of memory and of disk, processes and threads, open files."""
+    """Say how much one notebook may take: seconds, bytes of memory and of disk, threads, open files."""
 
     seconds: float = 600
     memory: int = 4 * 2**30
     disk: int = 512 * 2**20
-    processes: int = 256
+    threads: int = 256
     files: int = 1024
 
 
@@ -66,11 +71,9 @@ def command(
     found = shutil.which("bwrap")
     if sys.platform != "linux" or not found:
         raise NotebookFailed(f"there is no bubblewrap on this machine ({sys.platform})", fix=INSTALL)
-    root = os.geteuid() == 0
+    root = os.geteuid() == 0 and _many_users()
     words = [found, *"--unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try".split()]
-    words += (
-        "--cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID".split() if root else ["--unshare-user"]
-    )
+    words += "--cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID".split() if root else _NOBODY
     words += ["--die-with-parent", "--new-session", "--clearenv", "--hostname", "lab"]
     words += [word for path in SYSTEM for word in _system(Path(path))]
     words += ["--proc", "/proc", "--dev", "/dev"]
@@ -99,11 +102,17 @@ def command(
         limits.seconds,
         limits.memory,
         limits.disk,
-        limits.processes,
+        limits.threads,
         limits.files,
         USER + slot if root else 0,
     )
     return [*words, "--", *lock, *(str(int(number)) for number in numbers)]
+
+
+def _many_users() -> bool:
+    """Return whether this root may become `USER`: in a container without users of its own, it may not."""
+    spans = [map(int, line.split()) for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return any(first <= USER and USER + 100 < first + count for first, _, count in spans)
 
 
 def _system(path: Path) -> list[str]:
@@ -166,7 +175,11 @@ def watch(process: subprocess.Popen[bytes], limits: Limits, until: float) -> str
         if time.monotonic() > until:
             end(process)
             return "time limit"
-        if _held(process.pid) > limits.memory or psutil.virtual_memory().available < LEFT_SHARE * total:
+        below = _below(process.pid)
+        if len(below) > PROCESSES:
+            end(process)
+            return "process limit"
+        if _held(below) > limits.memory or psutil.virtual_memory().available < LEFT_SHARE * total:
             end(process)
             return "memory limit"
         time.sleep(LOOK_S)
@@ -180,12 +193,15 @@ def end(process: subprocess.Popen[Any]) -> None:
     process.wait()
 
 
-def _held(pid: int) -> int:
-    """Return the bytes that a process and all below it hold; pages that they share count once if it matters."""
+def _below(pid: int) -> list[psutil.Process]:
     try:
-        below = psutil.Process(pid).children(recursive=True)
+        return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
-        return 0
+        return []
+
+
+def _held(below: Sequence[psutil.Process]) -> int:
+    """Return the bytes that processes hold; where there are several, pages that they share count once."""
     return sum(_own(process, shared=len(below) > 3) for process in below)
 
 

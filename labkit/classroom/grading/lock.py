@@ -1,6 +1,6 @@
 """The first thing that runs in a jail: give up what is left of privilege, set limits, then become the program.
 
-    python -m labkit.classroom.grading.lock SECONDS MEMORY DISK PROCESSES FILES USER MODULE [ARGUMENTS]
+    python -m labkit.classroom.grading.lock SECONDS MEMORY DISK THREADS FILES USER MODULE [ARGUMENTS]
 
 Limits bind each process. The kernel is told to refuse what would get around them, for this program and all that it
 starts: namespaces (in which a stranger could mount), and memory that no process holds (memfd, System V, keys).
@@ -39,14 +39,14 @@ def program() -> list[tuple[int, int, int, int]]:
     return [*steps, (bpf.RETURN, 0, 0, bpf.REFUSE), (bpf.RETURN, 0, 0, bpf.ALLOW)]
 
 
-def lock(seconds: int, memory: int, disk: int, processes: int, files: int, user: int) -> None:
+def lock(seconds: int, memory: int, disk: int, threads: int, files: int, user: int) -> None:
     """Become nobody (where root started this), limit, and filter; exit if any of it fails."""
     libc = ctypes.CDLL(None, use_errno=True)
     if user:
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
-    limits = {"AS": memory, "CPU": seconds + 1, "FSIZE": disk, "NPROC": processes, "NOFILE": files, "CORE": 0}
+    limits = {"AS": memory, "CPU": seconds + 1, "FSIZE": disk, "NPROC": threads, "NOFILE": files, "CORE": 0}
     for name, most in limits.items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
     steps = program()

@@ -123,7 +123,9 @@ def test_what_a_check_raises_cannot_be_hidden() -> None:
 
 def test_errors_come_through_by_name() -> None:
     def fail(kind: str) -> None:
-        raise {"key": KeyError("x"), "own": type("Mine", (Exception,), {})("y"), "stop": StopIteration()}[kind]
+        raise {"key": KeyError("x"), "own": type("Mine", (Exception,), {})("y"), "stop": StopIteration()}[
+            kind
+        ]
 
     with wires((fail,)) as near:
         [far] = near.ask({"values": []})
@@ -181,7 +183,14 @@ def test_what_breaks_the_rules_is_refused(coded: Any) -> None:
 
 def test_a_hint_cannot_run_code() -> None:
     assert annotation("list[int] | None") == list[int] | None
-    for text in ("__import__('os').getcwd()", "(lambda: 1)()", "str.__class__", "[x for x in ()]", "1 +", "Area"):
+    for text in (
+        "__import__('os').getcwd()",
+        "(lambda: 1)()",
+        "str.__class__",
+        "[x for x in ()]",
+        "1 +",
+        "Area",
+    ):
         assert annotation(text) is Any
     assert record_class("labkit.cli.main", "app") is None and record_class("labkit.types", "../x") is None
 
