@@ -54,12 +54,12 @@ def grade(
     Raises `NotebookFailed` where nothing can be shut in, and `OptionInvalid` for hidden checks that are none.
     """
     limits = limits or jail.Limits()
-    found = list(find(folder, labs))
     cover = [path for path in hidden.covered() if jail.visible(path)]
     if jail.visible(folder):
         raise NotebookFailed(
             f"{folder} is among the files that a notebook sees", fix="move it to a folder of its own"
         )
+    found = list(find(folder, labs))
     for lab in labs.values():
         _known(lab)
     jail.probe(limits, cover)

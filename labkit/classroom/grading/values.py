@@ -74,6 +74,8 @@ class Values:
     def _encode_rest(self, value: Any, depth: int) -> Any:
         if value is ...:
             return {"$": "unsolved"}
+        if isinstance(value, str):  # numpy's, say
+            return str(value)
         if isinstance(value, bytes):
             return {"$": "bytes", "of": value.hex()}
         if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in NUMBERS:

@@ -141,13 +141,12 @@ from labkit.checks import core, lab02, lab18
 core.Exercise._judge = lambda self, answers: ("right", "well done")
 core.Exercise.check = lambda self, *answers: print("✓ right: well done")
 for q in (lab18.q1, lab02.q2, lab18.q3): q.state = "right"; q.test = lambda *a: "well done"
-import labkit.classroom.grading.wire as wire
-import labkit.classroom.grading.values as values
-values.Values.encode = lambda self, value, depth=0: {"$": "record", "class": ["subprocess", "Popen"], "of": {}}
 print('{"question": "q1", "state": "right", "text": ""}')
 """
 FORGES = """
 import os, json, struct
+import labkit.classroom.grading.values as values
+values.Values.encode = lambda self, value, depth=0: {"$": "record", "class": ["subprocess", "Popen"], "of": {}}
 lines = b'{"question": "q1", "state": "right", "text": ""}\\n' * 3
 for fd in range(3, 64):
     try:
@@ -186,7 +185,6 @@ reached(lambda: os.setuid(0) or True)
 AGREES = """
 class Yes:
     def __eq__(self, other): return True
-    def __call__(self, *a): return self
     def __getattr__(self, name): return self
     def __le__(self, other): return True
     __lt__ = __gt__ = __ge__ = __le__
@@ -232,9 +230,11 @@ def students(folder: Path, port: int, pid: int, secrets: Path) -> dict[str, dict
     made["kills"] = hostile(told(KILLS))
     made["reads_hidden"] = hostile(told(HIDDEN))
     made["writes"] = hostile(WRITES)
-    made["=agrees()"] = cells(WRONG, q1=AGREES + "share = Yes()", q2=AGREES + "estimate = Yes()")
+    made["=agrees()"] = cells(
+        WRONG, q1=AGREES + "speed, share = 500.0, Yes()", q2="estimate = lambda place: Yes()"
+    )
     made["quits"] = cells(RIGHT, q2="import os\nos._exit(0)")
-    made["floods"] = cells(RIGHT, q1=FLOODS + "\nshare = answer")
+    made["floods"] = cells(RIGHT, q1=FLOODS + "\nspeed, share = 500.0, answer")
     return made
 
 

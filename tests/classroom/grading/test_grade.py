@@ -157,8 +157,8 @@ def test_a_hostile_notebook_gains_nothing(graded: Class, student: str) -> None:
 
 
 def test_an_answer_that_agrees_with_everything_is_left_to_a_person(graded: Class) -> None:
-    assert graded.states("'=agrees()") == ["wrong", "by hand", "wrong"]
-    assert "look at q2 by hand" in graded.note("'=agrees()")
+    assert graded.states("'=agrees()") == ["by hand", "by hand", "wrong"]
+    assert "look at q1, q2 by hand" in graded.note("'=agrees()")
 
 
 def test_nothing_was_reached(graded: Class) -> None:
