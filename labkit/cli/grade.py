@@ -26,7 +26,7 @@ def grade(
     seconds: Annotated[float, Option(min=1, help="Time for a notebook.")] = 600,
     memory: Annotated[float, Option(min=0.25, help="Memory for a notebook, in GB.")] = 4,
     disk: Annotated[float, Option(min=0.01, help="What a notebook may write, in GB; held in memory.")] = 0.5,
-    jobs: Annotated[int, Option(min=1, help="Notebooks at a time; timings need 1.")] = 1,
+    jobs: Annotated[int, Option(min=1, max=32, help="Notebooks at a time; timings need 1.")] = 1,
 ) -> None:
     """Grade notebooks: each runs shut in by bubblewrap, and is judged by a process that runs none of its code."""
     from tqdm import tqdm

@@ -11,7 +11,7 @@ The threat model, in short (each sentence has a test in `tests/classroom/grading
 - The second process (`checker.py`) sits in a jail of its own kind: a damaged value that broke it would reach no file.
 
 What it does **not** promise: it cannot say who found an answer (labs show their solutions to whoever asks). A value
-that was *measured* in the student's notebook is what that notebook says it is: a student can invent a measurement
+that the notebook itself gives or measures is what that notebook says it is: a student can invent a measurement
 that fits the answer. Give weight to questions whose answer is a function, and write hidden checks for them. A
 function sees what it is called with, and could answer only that; nothing of what it saw leaves the jail. The jail is
 the kernel's and bubblewrap's: a hole there is a hole here, so grade on a machine that holds nothing else of value.

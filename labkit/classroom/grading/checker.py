@@ -62,6 +62,7 @@ def _run(source: str, wire: Wire) -> str:
 def _judged(question: dict[str, Any], hidden: Callable[..., Any] | None, wire: Wire) -> dict[str, Any]:
     exercise: Exercise = getattr(importlib.import_module(question["module"]), question["exercise"])
     wire.opaque = False
+    wire.lent.clear()  # what an earlier check lent is no business of this one
     try:
         answers = tuple(wire.ask({"values": question["answers"]}))
     except Exception as exc:

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import labkit
@@ -29,6 +30,8 @@ def open_doors(*covered: str) -> Iterator[str]:
     for path in map(Path, covered):
         if _works(partial(_look, path)):
             yield f"{path} can be read"
+    if find_spec("IPython") is None:
+        yield "IPython is not installed: pip install 'labkit[classroom]'"
     if os.geteuid() == 0 or _works(lambda: os.setuid(0)):
         yield "it is root"
 

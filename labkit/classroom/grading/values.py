@@ -154,7 +154,7 @@ class Values:
             return self._proxy(coded)
         if kind == "yours":
             return self.lent[of]
-        if kind == "object":
+        if kind == "object" and not self.load_model:  # a judge takes no other model for its own
             return type(
                 "Model", (), {name: staticmethod(self._decode(value)) for name, value in of.items()}
             )()

@@ -3,15 +3,20 @@
 import enum
 import json
 import math
+import os
 import socket
 import struct
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 from afar import wires
 
+import labkit
 from labkit import ToolCall
 from labkit.agents.scenarios import retail
 from labkit.checks.core import Wrong
@@ -181,6 +186,14 @@ def test_what_breaks_the_rules_is_refused(coded: Any) -> None:
         Values().decode(coded)
 
 
+def test_a_judge_takes_no_model_but_its_own() -> None:
+    false = {"$": "object", "of": {"score": {"$": "unsolved"}}}
+    assert isinstance(Values(lambda *a: None).decode(false), Opaque)
+    assert isinstance(
+        Values(lambda *a: None).decode({"$": "model", "of": ["nano", "llamacpp", "F16"]}), Opaque
+    )
+
+
 def test_a_hint_cannot_run_code() -> None:
     assert annotation("list[int] | None") == list[int] | None
     for text in (
@@ -231,3 +244,20 @@ def test_a_forged_verdict_on_the_wire_is_no_verdict() -> None:
         wire = Wire(ours, lambda *a: None)
         assert wire.ask({"values": ["x"]}) == []
         wire.close()
+
+
+# What the labs' own tests call right, and no judge can: an array of MLX's, an open server, a class of the student's.
+BY_HAND = ["lab07 q1", "lab09 q1", "lab09 q2", "lab09 q4", "lab13 q2", "lab13 q4", "lab15 q1"]
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(1800)
+def test_all_checks_judge_as_well_from_afar() -> None:
+    here = Path(__file__).parent
+    paths = f"{here}{os.pathsep}{Path(labkit.__file__).parents[1]}"
+    environment = {**os.environ, "PYTHONPATH": paths, "LABKIT_CHECK_AFAR": "1"}
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "afar", "--timeout=900", here.parents[1] / "checks"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("by hand: ")]
+    assert line == f"by hand: {', '.join(BY_HAND)}"
