@@ -4,20 +4,24 @@ import csv
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
-from course import ENGINE, TRIAL, WRONG, hand_in, students
+from course import ENGINE, HANG, TRIAL, hand_in, students
 
 import labkit
 
 pytestmark = [
     pytest.mark.heavy,
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is for Linux"),
 ]
 SECONDS = 60
@@ -84,17 +88,21 @@ def came(listening: list[socket.socket]) -> int:
     return count
 
 
+def publish(folder: Path) -> None:
+    """Write the course into an empty folder, with its hidden checks and its rubric, and release it."""
+    files = {"labs/source/01_trial.py": TRIAL, "labs/source/02_engine.py": ENGINE}
+    files |= {f"secrets/{name}": text for name, text in SECRETS.items()}
+    files["rubric.toml"] = "[01]\nq2 = 2\nq3 = 0.5\n"
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    run(folder, "release")
+
+
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory, listening: list[socket.socket]) -> Class:
     folder = tmp_path_factory.mktemp("course")
-    for name, text in {"labs/source/01_trial.py": TRIAL, "labs/source/02_engine.py": ENGINE}.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    for name, text in SECRETS.items():
-        (folder / "secrets" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "secrets" / name).write_text(text)
-    (folder / "rubric.toml").write_text("[01]\nq2 = 2\nq3 = 0.5\n")
-    run(folder, "release")
+    publish(folder)
     handed_in = folder / "handed_in"
     port = listening[0].getsockname()[1]
     for name, answers in students(handed_in, port, os.getpid(), folder / "secrets").items():
@@ -111,7 +119,6 @@ def graded(tmp_path_factory: pytest.TempPathFactory, listening: list[socket.sock
     return Class(folder, came(listening), printed)
 
 
-@pytest.mark.timeout(3600)
 def test_honest_work_gets_what_it_earned(graded: Class) -> None:
     for n in range(5):
         assert graded.states(f"right{n}") == ["right"] * 3
@@ -178,7 +185,6 @@ def test_the_table_is_for_people(graded: Class) -> None:
     assert "absent handed in no lab" in graded.printed and "links handed in no lab" in graded.printed
 
 
-@pytest.mark.timeout(3600)
 def test_the_same_work_gets_the_same_bytes(graded: Class) -> None:
     grade(graded.folder, "--out", "again", "--jobs", "2")
     for name in ("grades.csv", "questions.csv", "grades.json", "report.txt"):
@@ -190,6 +196,30 @@ def test_no_jail_outlives_its_grading(graded: Class) -> None:
     assert str(graded.folder) not in seen and not any("grading.lock" in line for line in seen.splitlines())
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_grader_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: int, status: int) -> None:
+    publish(tmp_path)
+    hand_in(tmp_path / "labs" / "01_trial.ipynb", tmp_path / "handed_in", "ada", {"q1": HANG})
+    words = [sys.executable, "-P", "-m", "labkit", "grade", "handed_in", "--labs", "labs"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(labkit.__file__).parents[1])}
+    grader = subprocess.Popen(words, cwd=tmp_path, env=environment)
+    below: list[psutil.Process] = []
+    while sum("labkit.classroom.grading.student" in " ".join(_words(each)) for each in below) < 2:
+        assert grader.poll() is None
+        below = psutil.Process(grader.pid).children(recursive=True)
+        time.sleep(0.2)
+    grader.send_signal(number)
+    assert grader.wait(60) == status
+    assert not psutil.wait_procs(below, timeout=60)[1]
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 def test_a_published_notebook_says_nothing_of_solutions(graded: Class) -> None:
     text = (graded.folder / "labs" / "01_trial.ipynb").read_text()
-    assert "8 * 3600" not in text and "YOUR CODE HERE" in text and "SECRET" not in text and WRONG
+    assert "8 * 3600" not in text and "YOUR CODE HERE" in text and "SECRET" not in text
