@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from labkit.classroom.grading.grade import Graded
 
 Option = typer.Option
 
@@ -46,12 +43,8 @@ def grade(
     points = read_rubric(rubric, published) if rubric else {}
     limits = Limits(seconds, int(memory * 1e9), int(disk * 1e9))
     with tqdm(desc="grading", unit=" notebooks", disable=None, leave=False) as bar:
-
-        def progress(graded: Graded) -> None:
-            bar.update()
-
-        graded = grade_all(folder, published, limits, jobs, progress)
-    present = {one.submission.student for one in graded}
+        graded = grade_all(folder, published, limits, jobs, lambda done: bar.update())
     homes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    print(write(rows(graded, points), [name for name in homes if name not in present], out), end="")
-    print(f"\nWritten to {out}: grades.csv, questions.csv, grades.json, report.txt, feedback.json")
+    present = {one.submission.student for one in graded}
+    print(write(rows(graded, points), [name for name in homes if name not in present], out))
+    print(f"Written to {out}: grades.csv, questions.csv, grades.json, report.txt, feedback.json")

@@ -53,16 +53,8 @@ def grade(
 
     Raises `NotebookFailed` where nothing can be shut in, and `OptionInvalid` for hidden checks that are none.
     """
-    limits = limits or jail.Limits()
-    cover = [path for path in hidden.covered() if jail.visible(path)]
-    if jail.visible(folder):
-        raise NotebookFailed(
-            f"{folder} is among the files that a notebook sees", fix="move it to a folder of its own"
-        )
-    found = list(find(folder, labs))
-    for lab in labs.values():
-        _known(lab)
-    jail.probe(limits, cover)
+    found, cover = _prepare(folder, labs)
+    jail.probe(limits := limits or jail.Limits(), cover)
     slots: SimpleQueue[int] = SimpleQueue()
     for slot in range(jobs):
         slots.put(slot)
@@ -82,12 +74,18 @@ def grade(
         return list(pool.map(one, found))
 
 
-def _known(lab: Lab) -> None:
-    strange = hidden.hidden_checks(lab.key).keys() - {question.name for question in lab.questions}
-    if strange:
+def _prepare(folder: Path, labs: dict[str, Lab]) -> tuple[list[Submission], list[Path]]:
+    """Return what was handed in, and what a notebook must not see; refuse what would give it away."""
+    if jail.visible(folder):
         raise NotebookFailed(
-            f"hidden checks name {min(strange)}, which lab {lab.key} does not ask", fix="rename it"
+            f"{folder} is among the files that a notebook sees", fix="move it to a folder of its own"
         )
+    for lab in labs.values():
+        strange = hidden.hidden_checks(lab.key).keys() - {question.name for question in lab.questions}
+        if strange:
+            what = f"hidden checks name {min(strange)}, which lab {lab.key} does not ask"
+            raise NotebookFailed(what, fix="rename it in the package that hides it")
+    return list(find(folder, labs)), [path for path in hidden.covered() if jail.visible(path)]
 
 
 def _grade(submission: Submission, limits: jail.Limits, cover: Sequence[Path], slot: int) -> Graded:

@@ -25,6 +25,7 @@ from typing import Any
 import psutil
 
 import labkit
+from labkit.classroom.grading.lock import PROCESSES
 from labkit.errors import NotebookFailed
 from labkit.models.store import home
 
@@ -33,23 +34,13 @@ INSTALL = (
     "on Windows and macOS, grade in WSL2, a container or a virtual machine"
 )
 USER = 61_601  # a number that belongs to nobody: what a jail becomes where root grades
-SYSTEM = (
-    "/usr",
-    "/bin",
-    "/lib",
-    "/lib64",
-    "/lib32",
-    "/sbin",
-    "/etc/ld.so.cache",
-    "/etc/localtime",
-    "/etc/alternatives",
-)
-_NOBODY = ["--unshare-user", "--uid", "1000", "--gid", "1000"]
-LOOK_S, LEFT_SHARE, PROCESSES = (
-    0.2,
-    0.04,
-    64,
-)  # how often the watch looks, what the machine must keep, how many may be in a jail
+NOBODY = ("--unshare-user", "--uid", "1000", "--gid", "1000")
+SWITCHING = ("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
+SPACES = ("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
+SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/lib32", "/sbin")
+SETTINGS = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
+LOOK_S = 0.2  # how often the watch looks
+LEFT_SHARE = 0.04  # of the machine's memory: what must stay free
 LABKIT = Path(labkit.__file__).resolve().parent
 
 
@@ -72,41 +63,40 @@ def command(
     if sys.platform != "linux" or not found:
         raise NotebookFailed(f"there is no bubblewrap on this machine ({sys.platform})", fix=INSTALL)
     root = os.geteuid() == 0 and _many_users()
-    words = [found, *"--unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try".split()]
-    words += "--cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID".split() if root else _NOBODY
-    words += ["--die-with-parent", "--new-session", "--clearenv", "--hostname", "lab"]
-    words += [word for path in SYSTEM for word in _system(Path(path))]
-    words += ["--proc", "/proc", "--dev", "/dev"]
-    for folder in ("/dev/shm", "/tmp"):
-        words += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", folder]
-    for parent in sorted(
-        {parent for path in _shown(show) for parent in path.parents} - {Path("/"), Path("/tmp")}
-    ):
-        words += ["--perms", "0755", "--dir", str(parent)]  # bubblewrap's own would be closed to all but root
-    for path in _shown(show):
-        words += ["--ro-bind", str(path), str(path)]
-    words += _models()
-    for path in cover:
-        words += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
-    words += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]
+    words = [
+        found,
+        *SPACES,
+        *(SWITCHING if root else NOBODY),
+        "--die-with-parent",
+        "--new-session",
+        "--clearenv",
+    ]
+    words += ["--hostname", "lab", *_files(limits.disk, show, cover)]
+    path = ":".join(map(str, [LABKIT.parent, *show]))
     inside = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp/home"}
     inside |= {"LABKIT_HOME": "/tmp/labkit", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-    inside |= {
-        "PYTHONPATH": ":".join(map(str, [LABKIT.parent, *show])),
-        "OMP_NUM_THREADS": "1",
-        "TQDM_DISABLE": "1",
-    }
+    inside |= {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     words += [word for name, value in inside.items() for word in ("--setenv", name, value)]
-    lock = [sys.executable, "-P", "-m", "labkit.classroom.grading.lock"]
-    numbers = (
-        limits.seconds,
-        limits.memory,
-        limits.disk,
-        limits.threads,
-        limits.files,
-        USER + slot if root else 0,
-    )
-    return [*words, "--", *lock, *(str(int(number)) for number in numbers)]
+    numbers = [limits.seconds, limits.memory, limits.disk, limits.threads, limits.files]
+    lock = [*(str(int(number)) for number in numbers), str(USER + slot if root else 0)]
+    return [*words, "--", sys.executable, "-P", "-m", "labkit.classroom.grading.lock", *lock]
+
+
+def _files(disk: int, show: Iterable[Path], cover: Iterable[Path]) -> list[str]:
+    """Return what makes the jail's file system: all of it read-only but for `disk` bytes each in /tmp and /dev/shm."""
+    words = [word for path in (*SYSTEM, *SETTINGS) for word in _system(Path(path))]
+    words += ["--proc", "/proc", "--dev", "/dev"]
+    for folder in ("/dev/shm", "/tmp"):
+        words += ["--perms", "1777", "--size", str(disk), "--tmpfs", folder]
+    shown = _shown(show)
+    for parent in sorted({parent for path in shown for parent in path.parents} - {Path("/"), Path("/tmp")}):
+        words += ["--perms", "0755", "--dir", str(parent)]  # bubblewrap's own would be closed to all but root
+    words += [word for path in shown for word in ("--ro-bind", str(path), str(path))]
+    words += _models()
+    for path in map(str, cover):
+        hidden = ["--size", "65536", "--tmpfs", path, "--remount-ro", path]
+        words += hidden if Path(path).is_dir() else ["--ro-bind", "/dev/null", path]
+    return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]
 
 
 def _many_users() -> bool:

@@ -10,12 +10,14 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from labkit.checks import core
+from labkit.classroom.grading.lock import PROCESSES
 from labkit.classroom.grading.wire import Hangup, Wire
 
 
@@ -50,11 +52,20 @@ def _values(wire: Wire, shell: Any, expressions: list[str]) -> dict[str, Any]:
         return {"error": type(exc).__name__, "text": str(exc)[:200]}
 
 
+def _wait_for_room() -> None:
+    """Hold a fork back while there are too many processes: a fork bomb then waits for the watch, and ends every time.
+
+    Without this, it would be a matter of chance whether the kernel's own limit hit the notebook first.
+    """
+    while sum(name.isdigit() for name in os.listdir("/proc")) > PROCESSES + 1:
+        time.sleep(0.1)
+
+
 def main() -> None:
-    """Keep the wire from child processes, and silence what the notebook prints."""
+    """Keep the wire from child processes, and do not check what the judge will."""
     end = socket.socket(fileno=int(sys.argv[1]))
     end.set_inheritable(False)
-    os.register_at_fork(after_in_child=lambda: os.close(end.fileno()))
+    os.register_at_fork(before=_wait_for_room, after_in_child=lambda: os.close(end.fileno()))
     core.Exercise.check = lambda self, *answers: None  # type: ignore[method-assign]
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     try:
