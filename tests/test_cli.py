@@ -51,13 +51,13 @@ def test_help_lists_every_command_and_is_quick() -> None:
         done = run("--help")
         times.append(time.perf_counter() - began)
     assert done.returncode == 0
-    for name in ("start", "run", "doctor", "engines", "models", "chat", "eval", "release"):
+    for name in ("start", "run", "doctor", "engines", "models", "chat", "eval", "grade", "release"):
         assert re.search(rf"^\W*{name}\b", done.stdout, re.MULTILINE), name
     assert median(times) < 1.0
 
 
 @pytest.mark.parametrize(
-    "command", ["start", "run", "doctor", "engines", "models", "chat", "eval", "release"]
+    "command", ["start", "run", "doctor", "engines", "models", "chat", "eval", "grade", "release"]
 )
 def test_every_command_has_help(command: str) -> None:
     assert call(command, "--help").exit_code == 0
@@ -316,3 +316,10 @@ def test_release_makes_and_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert call("release", "--check").exit_code == 0
     assert call("release", "--instructor", "theirs").exit_code == 0
     assert (tmp_path / "theirs" / "01_trial.ipynb").is_file()
+
+
+def test_grades_do_not_go_among_what_was_handed_in(tmp_path: Path) -> None:
+    done = call("grade", str(tmp_path), "--out", str(tmp_path / "grades"))
+    assert done.exit_code == 1 and "is inside" in done.stderr
+    done = call("grade", str(tmp_path), "--labs", str(tmp_path), "--out", str(tmp_path / ".." / "grades"))
+    assert done.exit_code == 1 and "asks anything" in done.stderr

@@ -2,7 +2,8 @@
 
 Three builds from one source, with nbgrader's markers. The student's has `...` between `### BEGIN SOLUTION`
 and `### END SOLUTION`, and no `### BEGIN HIDDEN TESTS` regions. The solution's keeps both and loses only the
-markers. The instructor's keeps the markers too and carries nbgrader's cell metadata.
+markers. The instructor's keeps the markers too, carries nbgrader's cell metadata, and has each check in a locked
+cell of its own.
 
 The same source always gives the same bytes: no outputs, no times, cell ids made from the content.
 """
@@ -14,7 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
@@ -181,9 +182,20 @@ def _bound(code: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def _parts(cell: Cell) -> list[Cell]:
+    """Cut a solution from the check below it: nbgrader then locks the check and counts it by itself."""
+    before, end, after = cell.text.rpartition("### END SOLUTION\n")
+    if not end or ".check(" not in after:
+        return [cell]
+    check = replace(cell, text=after.strip("\n"), id=_id(cell.kind, f"{cell.id} check", []))
+    return [replace(cell, text=(before + end).rstrip()), check]
+
+
 def _render(
     cells: list[Cell], build: Callable[[str], str], nbgrader: bool = False, language: str = ""
 ) -> str:
+    if nbgrader:
+        cells = [part for cell in cells for part in _parts(cell)]
     metadata: dict[str, Any] = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
     notebook = {
         "cells": [_json(c, build(c.text), nbgrader) for c in cells if build(c.text)],
@@ -203,7 +215,7 @@ def _json(cell: Cell, text: str, nbgrader: bool) -> dict[str, Any]:
 
 
 def _nbgrader(cell: Cell) -> dict[str, Any]:
-    # A cell that holds a check is worth a point; one that also holds the solution is graded by hand.
+    # A cell that holds a check is worth a point. Autograding runs it with LABKIT_STRICT=1, so that it raises.
     is_code = cell.kind == "code"
     solved = is_code and "### BEGIN SOLUTION" in cell.text
     graded = is_code and (".check(" in cell.text or "### BEGIN HIDDEN TESTS" in cell.text)

@@ -15,6 +15,7 @@ from labkit.cli.chat import chat
 from labkit.cli.deploy import deploy
 from labkit.cli.engines import engines
 from labkit.cli.eval import evaluate
+from labkit.cli.grade import grade
 from labkit.cli.group import Group
 from labkit.cli.load import load, sweep
 from labkit.cli.models import models
@@ -125,6 +126,9 @@ app.command(rich_help_panel="Models")(load)
 app.command(rich_help_panel="Models")(sweep)
 app.add_typer(serve, name="serve", rich_help_panel="Models")
 app.add_typer(deploy, name="deploy", rich_help_panel="Models")
+
+
+app.command(rich_help_panel="For teachers")(grade)
 
 
 @app.command(rich_help_panel="For authors")

@@ -78,11 +78,13 @@ def test_solution_keeps_the_code_and_loses_the_markers(root: Path) -> None:
 def test_instructor_build_is_ready_for_nbgrader(root: Path, tmp_path: Path) -> None:
     [path] = release(root, tmp_path / "instructor")
     cells = nbformat.read(path, as_version=4).cells
-    assert "### BEGIN SOLUTION" in cells[2].source and "### BEGIN HIDDEN TESTS" in cells[4].source
+    assert cells[2].source.endswith("### END SOLUTION") and cells[3].source == "q1.check(share)"
+    assert "### BEGIN HIDDEN TESTS" in cells[5].source
     flags = [
         (c.metadata.nbgrader.grade, c.metadata.nbgrader.solution, c.metadata.nbgrader.locked) for c in cells
     ]
-    assert flags[2:5] == [(True, True, False), (False, True, False), (True, False, True)]
+    graded, solution = (True, False, True), (False, True, False)
+    assert flags[2:6] == [solution, graded, solution, graded]
     assert len({c.metadata.nbgrader.grade_id for c in cells}) == len(cells)
 
 
