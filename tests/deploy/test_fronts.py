@@ -6,7 +6,7 @@ import ssl
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from labkit.deploy.render import nginx, render, write
 from labkit.deploy.settings import Deployment
 from labkit.engines.process import ServerProcess, ServerSettings, free_port
 
-ROOT = Path(__file__).parents[2]
 ASK = {"model": "nano", "messages": [{"role": "user", "content": "Grüße"}]}
 CAPNP = """using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
@@ -58,9 +57,19 @@ def event(version: str, path: str, body: str, coded: bool = False, key: str = KE
 @pytest.fixture
 def handler(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("GATEWAY", upstream.url)
+    return made(lambda text: text)
+
+
+def made(change: Callable[[str], str]) -> Any:
     module = types.ModuleType("handler")
-    exec(render(Deployment(), ("lambda",))["lambda/handler.py"], module.__dict__)
+    exec(change(render(Deployment(), ("lambda",))["lambda/handler.py"]), module.__dict__)
     return module.handler
+
+
+def slip(text: str, old: str, new: str) -> str:
+    """Break a text in one place."""
+    assert old in text
+    return text.replace(old, new, 1)
 
 
 @pytest.mark.parametrize("version", ["2.0", "1.0"])
@@ -90,6 +99,28 @@ def test_lambda_hands_on_refusals_and_refuses_what_is_not_for_it(handler: Any, u
     upstream.shutdown()
     upstream.server_close()
     assert handler(event("2.0", path, "{}"), Clock())["statusCode"] == 504
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('event.get("isBase64Encoded")', "False"),
+        ('event.get("rawPath") or ', ""),
+        ('not path.startswith("/v1/") or ', ""),
+        ("answer(error.code, ", "answer(200, "),
+        ("except OSError", "except ValueError"),
+        ("len(data) > MOST", "False"),
+    ],
+)
+def test_a_broken_lambda_is_found(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    monkeypatch.setenv("GATEWAY", upstream.url)
+    wrong = made(lambda text: slip(text, old, new))
+    with pytest.raises((AssertionError, KeyError, ValueError, OSError)):
+        for version in ("2.0", "1.0"):
+            test_lambda_answers_events_of_api_gateway(wrong, upstream, version, True)
+        test_lambda_hands_on_refusals_and_refuses_what_is_not_for_it(wrong, upstream)
 
 
 def unbuffered(url: str, upstream: Upstream, **more: Any) -> None:
@@ -131,35 +162,54 @@ def running(name: str, command: list[str], ready: str, env: dict[str, str] | Non
         process.stop()
 
 
-def test_vercels_asgi_entry_streams(tmp_path: Path, upstream: Upstream) -> None:
-    write(render(Deployment(), ("vercel",)), tmp_path)
-    port, ready = free_port(), tmp_path / "vercel" / "api"
-    entry = ready / "served.py"  # only for this test: a way to see that the server is up
+def vercel(folder: Path, upstream: Upstream, old: str = "", new: str = "") -> None:
+    """Run the ASGI entry, broken in one place if asked for, and ask it everything."""
+    write(render(Deployment(), ("vercel",)), folder)
+    port, api = free_port(), folder / "vercel" / "api"
+    (api / "index.py").write_text(slip((api / "index.py").read_text(), old, new))
+    entry = api / "served.py"  # only for this test: a way to see that the server is up
     entry.write_text(
         "import index\n\n\nasync def app(scope, receive, send):\n"
         "    if scope.get('path') != '/up':\n        return await index.app(scope, receive, send)\n"
         "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
         "    await send({'type': 'http.response.body', 'body': b''})\n"
     )
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(ready), "--port", str(port), "served:app"]
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(api), "--port", str(port), "served:app"]
     url = f"http://127.0.0.1:{port}"
     with running("vercel", command, f"{url}/up", {"GATEWAY": upstream.url}):
         plain(url, upstream)
         unbuffered(url, upstream)
 
 
+def test_vercels_asgi_entry_streams(tmp_path: Path, upstream: Upstream) -> None:
+    vercel(tmp_path, upstream)
+
+
 @pytest.mark.heavy
-def test_the_worker_streams_in_workerd(tmp_path: Path, upstream: Upstream) -> None:
-    home = ROOT / "build" / "workerd"
-    if not (found := list(home.glob("node_modules/@cloudflare/workerd-*/bin/workerd"))):
-        subprocess.run(["npm", "install", "--prefix", str(home), "workerd"], check=True, timeout=600)
-        found = list(home.glob("node_modules/@cloudflare/workerd-*/bin/workerd"))
-    write(render(Deployment(), ("worker",)), tmp_path)
-    port = free_port()
-    (tmp_path / "worker" / "config.capnp").write_text(CAPNP % (port, upstream.url))
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('not scope["path"].startswith("/v1/") or ', ""),
+        ('"status": response.status_code', '"status": 200'),
+        ("async for piece in response.aiter_raw():", "for piece in [await response.aread()]:"),
+    ],
+)
+def test_a_broken_asgi_entry_is_found(tmp_path: Path, upstream: Upstream, old: str, new: str) -> None:
+    upstream.patience = 3.0
+    with pytest.raises(AssertionError):
+        vercel(tmp_path, upstream, old, new)
+
+
+def worker(folder: Path, npm: Path, upstream: Upstream, old: str = "", new: str = "") -> None:
+    """Run the Worker in workerd, broken in one place if asked for, and ask it everything."""
+    (workerd,) = npm.glob("@cloudflare/workerd-*/bin/workerd")
+    write(render(Deployment(), ("worker",)), folder)
+    port, script = free_port(), folder / "worker" / "worker.js"
+    script.write_text(slip(script.read_text(), old, new))
+    (folder / "worker" / "config.capnp").write_text(CAPNP % (port, upstream.url))
     url, command = (
         f"http://127.0.0.1:{port}",
-        [str(found[0]), "serve", str(tmp_path / "worker" / "config.capnp")],
+        [str(workerd), "serve", str(folder / "worker" / "config.capnp")],
     )
     with running("workerd", command, f"{url}/v1/models"):
         plain(url, upstream)
@@ -167,14 +217,34 @@ def test_the_worker_streams_in_workerd(tmp_path: Path, upstream: Upstream) -> No
 
 
 @pytest.mark.heavy
-def test_nginx_passes_streams_unbuffered_over_tls(tmp_path: Path, upstream: Upstream) -> None:
+def test_the_worker_streams_in_workerd(tmp_path: Path, npm: Path, upstream: Upstream) -> None:
+    worker(tmp_path, npm, upstream)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('!pathname.startsWith("/v1/")', "false"),
+        ("{ status: answer.status, headers: back }", "{ headers: back }"),
+        ("new Response(answer.body", "new Response(await answer.text()"),
+    ],
+)
+def test_a_broken_worker_is_found(tmp_path: Path, npm: Path, upstream: Upstream, old: str, new: str) -> None:
+    upstream.patience = 3.0
+    with pytest.raises(AssertionError):
+        worker(tmp_path, npm, upstream, old, new)
+
+
+def behind_nginx(tmp_path: Path, upstream: Upstream, old: str = "", new: str = "") -> None:
+    """Put nginx with the rendered settings, broken in one place if asked for, in front of the upstream."""
     certificate = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext"
     names = ["subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "tls.key", "-out", "tls.crt"]
     subprocess.run([*certificate.split(), *names], cwd=tmp_path, check=True, capture_output=True)
     http, https = free_port(), free_port()
     places = {"http": f"127.0.0.1:{http}", "https": f"127.0.0.1:{https}", "tls": str(tmp_path)}
     address = upstream.url.removeprefix("http://")
-    text = nginx(Deployment(), **places, run=str(tmp_path), upstream=address)
+    text = slip(nginx(Deployment(), **places, run=str(tmp_path), upstream=address), old, new)
     command = ["nginx", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-g", "daemon off;"]
     up = free_port()
     ready = f"server {{ listen 127.0.0.1:{up}; location /up {{ return 200; }} }}\n}}\n"
@@ -185,3 +255,19 @@ def test_nginx_passes_streams_unbuffered_over_tls(tmp_path: Path, upstream: Upst
         unbuffered(f"https://localhost:{https}", upstream, verify=trust)
         moved = httpx.get(f"http://127.0.0.1:{http}/v1/models", trust_env=False)
         assert (moved.status_code, moved.headers["location"][:8]) == (308, "https://")
+
+
+@pytest.mark.heavy
+def test_nginx_passes_streams_unbuffered_over_tls(tmp_path: Path, upstream: Upstream) -> None:
+    behind_nginx(tmp_path, upstream)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("proxy_buffering off", "proxy_buffering on"), ("location = /metrics { return 404; }", "")],
+)
+def test_a_broken_nginx_is_found(tmp_path: Path, upstream: Upstream, old: str, new: str) -> None:
+    upstream.patience = 3.0
+    with pytest.raises(AssertionError):
+        behind_nginx(tmp_path, upstream, old, new)
