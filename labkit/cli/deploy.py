@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labkit.errors import EngineFailed, EngineUnavailable, OptionInvalid
+from labkit.errors import EngineFailed, EngineUnavailable, LabkitError, OptionInvalid
+
+if TYPE_CHECKING:
+    from labkit.deploy.cluster import Cluster
 
 deploy = typer.Typer(help="Bring a gateway or edge agents to where they run.", no_args_is_help=True)
 
@@ -97,8 +100,14 @@ def check(
 def up(
     file: Annotated[Path, typer.Argument(help="A single-device or distributed-edge YAML file.")],
     state: Annotated[Path | None, typer.Option(help="Go on with this state.", show_default=False)] = None,
+    namespaces: Annotated[
+        bool, typer.Option("--namespaces", help="A network of its own for each node (Linux, root).")
+    ] = False,
 ) -> None:
-    """Run an edge deployment on this machine, a process for each node, until Ctrl-C or SIGTERM."""
+    """Run an edge deployment on this machine, a process for each node, until Ctrl-C or SIGTERM.
+
+    Type `cut NODE` to take a node's cable out, `mend NODE` to put it back.
+    """
     import signal
     import threading
 
@@ -109,12 +118,26 @@ def up(
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    with Cluster(file, state) as cluster:
+    with Cluster(file, state, namespaces) as cluster:
         for node in cluster.spec.nodes:
             agents = ", ".join(agent.name for agent in node.agents)
             print(f"{node.id:12} {cluster.url(node.id)}  {agents}", flush=True)
-        print(f"state: {cluster.state}; Ctrl-C ends it", file=sys.stderr, flush=True)
+        print(f"{cluster.network}; state: {cluster.state}; Ctrl-C ends it", file=sys.stderr, flush=True)
+        threading.Thread(target=_obey, args=(cluster,), daemon=True).start()
         while not ended.wait(1.0):
             gone = [id for id, process in cluster.processes.items() if process.ended()]
             if gone:
                 raise EngineFailed(f"node {gone[0]} has ended", fix="labkit deploy up again with --state")
+
+
+def _obey(cluster: Cluster) -> None:
+    """Cut and mend as the lines of standard input say, until it ends."""
+    for line in sys.stdin:
+        word, _, node = line.strip().partition(" ")
+        try:
+            if word not in ("cut", "mend"):
+                raise OptionInvalid(f"{word!r:.40} is no command", fix="cut NODE or mend NODE")
+            (cluster.cut if word == "cut" else cluster.mend)(node)
+            print(f"{node}: {word}", flush=True)
+        except LabkitError as error:
+            print(error, file=sys.stderr, flush=True)

@@ -166,7 +166,7 @@ from labkit.deploy.cluster import Cluster
 
 path = write(render(d, ("edge",)), folder)[0]
 cluster = Cluster(path)
-for node in cluster.ports:
+for node in cluster.nodes:
     print(cluster.status(node))
 
 # %% [markdown]
@@ -182,7 +182,7 @@ print(answer)
 
 # %%
 print(cluster.in_step())
-print({node: answers(cluster.records(node)) for node in cluster.ports})
+print({node: answers(cluster.records(node)) for node in cluster.nodes})
 
 # %% [markdown]
 # Now the line to the depot is cut, in the middle of the day.
@@ -206,7 +206,7 @@ for number, (node, agent) in enumerate(asked, start=2):
 
 # %%
 cluster.ask("south", "repairs", "How is order A10001?", id="r-4")
-print({node: cluster.status(node)["waiting"] for node in cluster.ports})
+print({node: cluster.status(node)["waiting"] for node in cluster.nodes})
 
 # %% [markdown]
 # **Predict**: the line is mended. How many answers will each node know, of five requests?
@@ -214,7 +214,7 @@ print({node: cluster.status(node)["waiting"] for node in cluster.ports})
 # %%
 cluster.mend("depot")
 print("in step:", cluster.in_step())
-print({node: answers(cluster.records(node)) for node in cluster.ports})
+print({node: answers(cluster.records(node)) for node in cluster.nodes})
 
 # %%
 for record in cluster.records("south"):

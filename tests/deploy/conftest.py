@@ -9,7 +9,7 @@ import pytest
 from gateway_stand_in import Upstream
 
 NPM = Path(__file__).parents[2] / "build" / "npm"
-PACKAGES = ("wrangler@4.86.0", "dockerfile-utils@0.16.3", "@vercel/routing-utils@6.6.0")
+PACKAGES = ("wrangler@4.40.0", "dockerfile-utils@0.16.3", "@vercel/routing-utils@6.6.0")
 
 
 @pytest.fixture
