@@ -80,6 +80,8 @@ def check(
     state: Annotated[Path | None, typer.Option(help="Its state folder.", show_default=False)] = None,
     backup: Annotated[Path | None, typer.Option(help="Its newest backup.", show_default=False)] = None,
     pid: Annotated[int, typer.Option(help="Its process; with --stop the shutdown is tried.")] = 0,
+    burst: Annotated[int, typer.Option(min=0, help="Requests to send, to reach the limit.")] = 0,
+    forbidden: Annotated[str, typer.Option(help="A text that it must refuse.", show_default=False)] = "",
     stop: Annotated[bool, typer.Option("--stop", help="End the service, to see how it ends.")] = False,
     cacert: Annotated[
         Path | None, typer.Option(help="The authority of its certificate.", show_default=False)
@@ -90,7 +92,9 @@ def check(
 
     keys = os.environ.get("LABKIT_KEY", ""), os.environ.get("LABKIT_ADMIN_KEY", "")
     trust = str(cacert) if cacert else True
-    found = go_through(Service(url.rstrip("/"), *keys, model, state, backup, pid, stop, trust))
+    found = go_through(
+        Service(url.rstrip("/"), *keys, model, state, backup, pid, stop, burst, forbidden, trust)
+    )
     for finding in found:
         print(finding)
     raise typer.Exit(1 if any(finding.verdict == "fail" for finding in found) else 0)
