@@ -39,7 +39,8 @@ def test_the_shipped_files_are_read() -> None:
     cluster, device = read_edge(SHIPPED / "cluster.yaml"), read_edge(SHIPPED / "device.yaml")
     assert [node.id for node in cluster.nodes] == ["north", "south", "depot"]
     assert cluster.having("stock") == ["north", "depot"]
-    assert (device.type, device.nodes[0].models[0].tasks) == ("single-device", ("conversation", "tools"))
+    assert (device.type, device.nodes[0].models[0].tasks) == ("single-device", ("completion", "tools"))
+    assert device.nodes[0].agents[0].model == "nano"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,9 @@ def test_the_shipped_files_are_read() -> None:
         ("model: nano, scenario: service", "model: pico, scenario: service", "asks 'pico'"),
         ("scenario: service", "scenario: bank", "no scenario"),
         ("alias: nano, engine: echo", "alias: gpt-9", "no model"),
+        ("engine: echo}", "engine: echo, tasks: [vision]}", "cannot 'vision'"),
+        ("engine: echo}", "primary: true}, {alias: pico, primary: true}", "more than one model"),
+        ("  coordination:", "  hardware: {gpu: none}\n  coordination:", "hardware"),
         ("sync_every: 0.3", "sync_every: -1", "sync_every cannot be"),
         ("failover: automatic", "failover: [a]", "failover cannot be"),
         ("agents:", "agnets:", "agnets"),
