@@ -26,6 +26,7 @@ from labkit.metrics.probes import loaded_machine
 from labkit.metrics.records import Record
 from labkit.metrics.table import Table
 from labkit.models.hardware import machine
+from labkit.models.store import atomic_file
 from labkit.types import ToolCall
 
 TASKS, FRESH = 12, (12, 30, 93)  # tasks for choosing; those for judging it: 93 make ±10 points or less
@@ -186,6 +187,12 @@ class Report:
         names = ("tasks done, %", "tasks", "MB", "tokens/s", "TTFT, ms", "requests/s")
         rate = self.served.figures.get("requests_per_s", 0.0)
         return dict(zip(names, (*found, 1e3 * median(wait), rate), strict=True))
+
+    def save(self, file: Path) -> Path:
+        """Write the page as Markdown, to hand it in or on; return its path."""
+        with atomic_file(file) as part:
+            part.write_text(self._repr_markdown_() + "\n", "utf-8")
+        return file
 
     def _repr_markdown_(self) -> str:
         here, figures = machine(), (f"{name} **{value:,.4g}**" for name, value in self.figures().items())
