@@ -136,10 +136,9 @@ def content(s: Service) -> tuple[bool | None, str]:
     if not (s.key and s.forbidden):
         return None, "give it a key and a text that it must refuse"
     answer = s.chat(s.key, messages=[{"role": "user", "content": s.forbidden}])
-    return (
-        answer.status_code == 400 and "content_filter" in answer.text,
-        f"{answer.status_code} {answer.text[:60]}",
-    )
+    refused = "content_filter" in answer.text
+    good = answer.status_code == 400 and refused
+    return good, f"{answer.status_code}, {'' if refused else 'not '}by the filter"
 
 
 def started(s: Service) -> tuple[bool | None, str]:

@@ -49,15 +49,24 @@ for wrong in ({"image": "labkit:latest"}, {"host": "a.example\nServer: b"}, {"gr
 # **Read the messages.** The type refuses what would do harm later: `latest` is another image tomorrow, and a line
 # break in a value could add a line to a file.
 #
-# Now look at how a pod ends. Kubernetes runs `preStop`, sends SIGTERM, and kills after the grace period.
+# Now look at how a pod ends. Kubernetes takes it off the list of addresses and runs `preStop` at the same time, then
+# sends SIGTERM, and kills what is still there at the end of the grace period, which began with `preStop`.
+#
+# **Predict**: streams get 20 seconds to end. What must the grace period be at least?
 
 # %%
-lines = files["kubernetes/gateway.yaml"].splitlines()
-for line in lines:
-    if any(word in line for word in ("Grace", "GRACE", "Probe", "path: /", "runAsNonRoot", "preStop")):
-        print(line)
+import yaml
+
+pod = next(yaml.safe_load_all(files["kubernetes/gateway.yaml"]))["spec"]["template"]["spec"]
+box = pod["containers"][0]
+print("preStop:", *box["lifecycle"]["preStop"]["exec"]["command"])
+print("after SIGTERM:", *(one["value"] for one in box["env"] if one["name"] == "LABKIT_SERVE_GRACE"), "s")
+print("killed after", pod["terminationGracePeriodSeconds"], "s in all")
 
 # %% [markdown]
+# **Read the three numbers**: the last must be more than the first two together, or an update cuts people off. All three
+# are rendered from one setting, `grace`.
+#
 # ### Exercise 1
 #
 # A clinic wants the service at `ai.clinic.example`. One replica may be drained while another one fails, and one must
@@ -284,17 +293,19 @@ state = folder / "state"
 gateway, url = start_gateway("nano=echo", profile="prod", state=state, deny="poison")
 
 # %% [markdown]
-# **Predict**: nobody has made a backup. What else will it fail? `burst` sends up to 200 requests in a row, and
-# `stop=True` ends the service while somebody is still listening.
+# **Predict**: it is not told of a backup, and it may not send a burst of requests. Two lines cannot pass, then. Do the
+# others? (`stop=True` ends the service while somebody is still listening.)
 
 # %%
-asked = {"state": state, "pid": gateway.pid, "burst": 200, "forbidden": "poison", "stop": True}
+asked = {"state": state, "pid": gateway.pid, "forbidden": "poison", "stop": True}
 findings = go_through(Service(url, key, admin, **asked))
 print(*findings, sep="\n")
 
 # %% [markdown]
-# **Read it.** What is "not checked" is yours to show: make a backup (`labkit serve backup FILE`) and name it. In a
-# terminal it is `labkit deploy check URL --state FOLDER --backup FILE --pid …`, with the keys in two variables.
+# **Read it.** What is "not checked" is yours to show: make a backup (`labkit serve backup FILE`) and name it;
+# `burst=200` asks until the key's limit is reached, and then waits as long as it is told. In a terminal it is
+# `labkit deploy check URL --state FOLDER --backup FILE --pid … --burst 200`, with the keys in two variables. A test of
+# this kit takes each of these things away from a service, and demands that its line, and no other, fails.
 #
 # ### The next version
 #
