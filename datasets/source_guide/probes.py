@@ -11,7 +11,9 @@ import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,13 +47,47 @@ def agent() -> str:
 
 
 def substring_router() -> str:
-    """Look for a word in an answer, as a router does that is not held to its labels."""
-    routes = {
-        said: "customer" if "customer" in said else "technical"
-        for said in ("not for customer service", "banana")
-    }
-    assert routes == {"not for customer service": "customer", "banana": "technical"}
-    return f"looking for the word customer routes so: {routes}"
+    """Let a model say odd things to two routers: one looks for a word in them, this kit's is held to its labels."""
+    from labkit import load
+    from labkit.agents.intents import SPECIALISTS, by_model
+
+    said = ["this is not for customer_service", "banana", "technical"]
+    ours = by_model(load("nano", engine="echo", script=said), held=False)
+    routes = [ours("My lamp flickers.") for _ in said]
+    loose = ["customer_service" if "customer" in text else "technical" for text in said]
+    assert routes == ["", "", "technical"] and loose == ["customer_service", "technical", "technical"]
+    return f"{said}: looking for a word gives {loose}, labels of {len(SPECIALISTS)} give {routes}"
+
+
+def agents_in_a_row() -> str:
+    """Run two agents of Agent Framework one after the other."""
+    from agent_framework import Agent
+    from agent_framework.orchestrations import SequentialBuilder
+
+    from labkit import load
+    from labkit.agents.framework import ChatClient
+
+    told = {"first": "The invoice is wrong.", "second": "I have written to them."}
+    agents = [
+        Agent(ChatClient(load("nano", engine="echo", script=[text])), name=n) for n, text in told.items()
+    ]
+    result = _wait(SequentialBuilder(participants=agents).build().run("Look at my bill."))
+    assert told["second"] in str(result.get_outputs()[-1]), result
+    return f"a row of two was built and run; the last one said {told['second']!r}"
+
+
+def no_such_argument() -> str:
+    """Give an agent of the framework limits on resources."""
+    from agent_framework import Agent
+
+    from labkit import load
+    from labkit.agents.framework import ChatClient
+
+    try:
+        Agent(ChatClient(load("nano", engine="echo")), "You help.", resource_limits={"max_memory_mb": 512})  # type: ignore[call-arg]
+    except TypeError as error:
+        return f"TypeError: {error}"
+    raise AssertionError("the framework took resource_limits")
 
 
 def llamacpp_settings() -> str:
@@ -85,14 +121,22 @@ def ollama_api() -> str:
 
 
 def error_in_stream() -> str:
-    """Send a failure behind a 200, as a pull does."""
-    with (
-        _Server(200, b'{"status": "pulling manifest"}\n{"error": "file does not exist"}\n') as url,
-        urlopen(url) as page,
-    ):
-        lines = [json.loads(line) for line in page.read().splitlines()]
-    assert page.status == 200 and "error" in lines[-1]
-    return f"status {page.status}, and the last line says {lines[-1]}"
+    """Send a failure behind a 200, as a pull does, to the package and to a reader of the status alone."""
+    import ollama
+
+    lines = b'{"status": "pulling manifest"}\n{"error": "file does not exist"}\n'
+    with _Server(200, lines) as url:
+        with urlopen(url) as page:
+            status = page.status
+        client = ollama.Client(url)
+        try:
+            for _ in client.pull("nobody/nothing", stream=True):
+                pass
+        except ollama.ResponseError as error:
+            return f"status {status}, and ollama's client raises {type(error).__name__}: {error.error}"
+        finally:
+            client.close()
+    raise AssertionError("a failed pull went through")
 
 
 def keywords() -> str:
@@ -162,24 +206,28 @@ def openai_wants_a_key() -> str:
 
 
 def gpu_shares() -> str:
-    """Add up the shares of one GPU."""
+    """Add up the shares of one GPU, the guide's and those of this kit's templates, each of which has its own."""
+    from labkit.engines.vllm_templates import TEMPLATES
+
     three, production = 0.3 + 0.5 + 0.7, 0.4 + 0.6 + 0.3
-    assert three > 1 and production > 1
-    return f"0.3 + 0.5 + 0.7 = {three:.1f}; 0.4 + 0.6 + 0.3 = {production:.1f}: neither fits one GPU"
+    words = [word for one in TEMPLATES.values() for word in one.arguments()]
+    ours = [float(words[at + 1]) for at, word in enumerate(words) if word == "--gpu-memory-utilization"]
+    assert three > 1 and production > 1 and len(ours) == len(TEMPLATES) and max(ours) < 1
+    return (
+        f"0.3 + 0.5 + 0.7 = {three:.1f}, 0.4 + 0.6 + 0.3 = {production:.1f}; a template takes {max(ours):g}"
+    )
 
 
-def future_never_read() -> str:
-    """Put work into a queue with a place for its answer, and answer without looking there."""
+def answers_are_the_models() -> str:
+    """Ask this kit's gateway four things at once: does everybody get an answer to what was asked?"""
+    import concurrent.futures
 
-    async def ask() -> str:
-        place: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        place.set_result("the model's answer")
-        await asyncio.sleep(0)
-        return "processed"
-
-    said = _wait(ask())
-    assert said == "processed"
-    return f"the caller reads {said!r}, whatever the model said"
+    _gateway()  # before four threads ask for it
+    texts = [f"question {n}" for n in range(4)]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        answers = [found.json()["choices"][0]["message"]["content"] for found in pool.map(_ask, texts)]
+    assert answers == texts, answers
+    return f"four callers at once got {answers}"
 
 
 def vllm_page() -> str:
@@ -193,13 +241,29 @@ def vllm_page() -> str:
     return f"a recorded page has {', '.join(sorted(name.split('{')[0] for name in found))}"
 
 
-def yaml_is_only_data() -> str:
-    """Read a deployment's YAML; something has to act on it."""
-    import yaml
+def device_runs() -> str:
+    """Run a file for one device: a node of its own process answers for its agent."""
+    from labkit.deploy.render import FOLDER
 
-    read = yaml.safe_load("deployment: {type: distributed-edge, coordination: {failover: automatic}}")
-    assert read["deployment"]["coordination"]["failover"] == "automatic"
-    return f"reading it gives {read}, and that is all"
+    with _cluster((FOLDER / "edge" / "device.yaml").read_text("utf-8")) as cluster:
+        answer = cluster.ask("device", "front-desk", "Are you there?", id="r-1")
+    assert answer["node"] == "device" and answer["answer"], answer
+    return f"read, started, asked: {answer['agent']} on {answer['node']} says {answer['answer']!r}"
+
+
+def cluster_survives() -> str:
+    """Run a file for three nodes, cut one off, ask on both sides, and join them again."""
+    from labkit.deploy.render import FOLDER
+
+    with _cluster((FOLDER / "edge" / "cluster.yaml").read_text("utf-8")) as cluster:
+        cluster.cut("depot")
+        other = cluster.ask("north", "stock", "two lamps", id="r-1")["node"]
+        later = cluster.ask("south", "repairs", "mend it", id="r-2")
+        cluster.mend("depot")
+        same = cluster.in_step()
+        answers = [len(cluster.records(node)) for node in cluster.nodes]
+    assert (other, later) == ("north", {"queued": "r-2", "for": "depot"}) and same, (other, later)
+    return f"cut off: {other} took over, one request waited; together again, the nodes hold {answers} records"
 
 
 def retail() -> str:
@@ -244,25 +308,67 @@ def health_check() -> str:
     return "the check ends with 0 where the server says 200, with 1 where it says 503"
 
 
-def yaml_reads_compose() -> str:
-    """Read the part of a compose file that says who waits for whom."""
-    import yaml
+def compose_is_read() -> str:
+    """Let docker-compose read this kit's file of that kind."""
+    from labkit.deploy.render import render, write
+    from labkit.deploy.settings import Deployment
+    from labkit.deploy.validators import validate
 
-    text = "services: {agent: {depends_on: {db: {condition: service_healthy}}}, db: {healthcheck: {test: [CMD, ok]}}}"
-    waits = yaml.safe_load(text)["services"]["agent"]["depends_on"]["db"]["condition"]
-    assert waits == "service_healthy"
-    return (
-        "the form of depends_on and healthcheck is plain YAML; lab 21 has docker-compose look at a whole file"
-    )
+    with TemporaryDirectory() as folder:
+        files = {path.name: path for path in write(render(Deployment(), ("compose",)), Path(folder))}
+        said = validate("compose", files["compose.yaml"])
+    assert said == "", said
+    return "docker-compose reads the whole file of lab 21, with its secrets by reference"
 
 
 def deployment_has_a_selector() -> str:
-    """Ask a Deployment for what the API requires of it."""
-    needed = {"selector", "template"}  # required in DeploymentSpec, apps/v1
-    without = {"template": {"spec": {"containers": [{"name": "a", "image": "b:1"}]}}}
-    whole = {"selector": {"matchLabels": {"app": "a"}}, **without}
-    assert needed - set(whole) == set() and needed - set(without) == {"selector"}
-    return "a spec of a template alone lacks the required selector"
+    """Ask Kubernetes' schema about this kit's Deployment, and about the same without its selector."""
+    sound, without = _kubernetes("selector:\n    matchLabels:\n      app: labkit\n  strategy", "strategy")
+    assert sound == "" and "selector" in without, (sound, without)
+    return f"whole it passes; without: {without.splitlines()[0][:90]}"
+
+
+def scaling_is_valid() -> str:
+    """Ask Kubernetes' schema about this kit's autoscaler, and about one whose least is a word."""
+    sound, wrong = _kubernetes("minReplicas: 2", "minReplicas: two")
+    assert sound == "" and wrong
+    return f"autoscaling/v2 passes; with a word for a number: {wrong.splitlines()[0][:90]}"
+
+
+def any_annotation_passes() -> str:
+    """Ask Kubernetes' schema about an Ingress with an annotation that nobody reads."""
+    made_up = "nginx.ingress.kubernetes.io/rate-limit: '10'\n    nginx.ingress.kubernetes.io/proxy-buffering"
+    sound, odd = _kubernetes("nginx.ingress.kubernetes.io/proxy-buffering", made_up)
+    assert sound == odd == ""
+    return "an Ingress with an annotation that does not exist passes as well as one without"
+
+
+def ignored_at_the_root() -> str:
+    """Ask Docker's own library what two patterns leave out."""
+    from docker.utils.build import exclude_paths
+
+    with TemporaryDirectory() as folder:
+        inner = Path(folder) / "labkit" / "__pycache__"
+        inner.mkdir(parents=True)
+        (inner / "a.pyc").touch()
+        left = {
+            p: "labkit/__pycache__" in exclude_paths(folder, [p]) for p in ("__pycache__", "**/__pycache__")
+        }
+    assert left == {"__pycache__": True, "**/__pycache__": False}
+    return f"is labkit/__pycache__ in the image? {left}"
+
+
+def sam_is_read() -> str:
+    """Let cfn-lint read this kit's template for Lambda."""
+    from labkit.deploy.render import render, write
+    from labkit.deploy.settings import Deployment
+    from labkit.deploy.validators import validate
+
+    with TemporaryDirectory() as folder:
+        path = next(p for p in write(render(Deployment(), ("lambda",)), Path(folder)) if p.suffix == ".yaml")
+        said = validate("sam", path)
+    assert said == "", said
+    return "cfn-lint passes the template of lab 21"
 
 
 def yaml_runs_nothing() -> str:
@@ -275,13 +381,25 @@ def yaml_runs_nothing() -> str:
 
 
 def null_body() -> str:
-    """Take the body of an event that has none."""
-    event = {"body": None}
+    """Send an event without a body to a reader that takes a missing one for empty, and to this kit's handler."""
+    import os
+
+    from labkit.deploy.render import render
+    from labkit.deploy.settings import Deployment
+
+    names: dict[str, Any] = {}
+    exec(render(Deployment(), ("lambda",))["lambda/handler.py"], names)
+    event = {"rawPath": "/v1/models", "body": None}
     try:
         json.loads(event.get("body", "{}"))  # type: ignore[arg-type]
     except TypeError as error:
-        return f"TypeError: {error}"
-    raise AssertionError("a null body was read")
+        said = f"TypeError: {error}"
+    with _Server(401, b'{"error": {}}') as url:
+        os.environ["GATEWAY"] = url.rstrip("/")
+        answer = names["handler"](event, None)
+        del os.environ["GATEWAY"]
+    assert answer["statusCode"] == 401 and said
+    return f"{said[:60]}…; the handler of lab 21 asks the gateway, and hands its {answer['statusCode']} on"
 
 
 def closed_stream() -> str:
@@ -329,14 +447,32 @@ def toml_has_other_comments() -> str:
     raise AssertionError("TOML took a comment of another language")
 
 
-def status_is_lost() -> str:
-    """Make a new response of a refusal's body alone."""
-    import httpx
+def status_is_handed_on() -> str:
+    """Run this kit's Worker in Node, before a gateway that has had enough."""
+    import shutil
 
-    refused = httpx.Response(429, json={"error": "too many"})
-    passed = httpx.Response(200, content=refused.content)  # 200 is what a new response has unless told
-    assert passed.is_success and "error" in passed.json()
-    return f"a {refused.status_code} is handed on as {passed.status_code} with the body {passed.json()}"
+    from labkit.deploy.render import render
+    from labkit.deploy.settings import Deployment
+
+    if not shutil.which("node"):
+        raise ImportError("Node is not installed")
+    script = (
+        'import worker from "./worker.mjs";\n'
+        "globalThis.fetch = async () => new Response('{}', { status: 429, headers: { 'retry-after': '7' } });\n"
+        "const asked = new Request('http://edge/v1/chat/completions', { method: 'POST', body: '{}' });\n"
+        "const answer = await worker.fetch(asked, { GATEWAY: 'http://gateway' });\n"
+        "console.log(answer.status, answer.headers.get('retry-after'));\n"
+    )
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "worker.mjs").write_text(
+            render(Deployment(), ("worker",))["worker/worker.js"], "utf-8"
+        )
+        (Path(folder) / "main.mjs").write_text(script, "utf-8")
+        done = subprocess.run(["node", "main.mjs"], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["429", "7"], done.stderr
+    return (
+        "the Worker of lab 21, run in Node before a gateway that says 429: the caller gets 429, Retry-After 7"
+    )
 
 
 def comment_behind_backslash() -> str:
@@ -396,72 +532,114 @@ def http2() -> str:
 
 
 def hash_is_exact() -> str:
-    """Hash two wordings of one question."""
+    """Ask the gateway's cache for three wordings: by their text, and by their meaning where that is asked for."""
+    from labkit.serving.cache import nearest, packed
+    from labkit.types import Chunk
+
     keys = {hashlib.sha256(text.encode()).hexdigest()[:8] for text in ("Who are you?", "who are you?")}
-    assert len(keys) == 2
-    return f"a capital letter makes another key: {' and '.join(sorted(keys))}"
+    kept = [packed([Chunk("I am nano.", 1)], (1.0, 0.0))]
+    near, far = nearest(kept, (0.99, 0.05), 0.95), nearest(kept, (0.0, 1.0), 0.95)
+    assert len(keys) == 2 and near and near.text == "I am nano." and far is None
+    return f"a capital letter makes another key ({' and '.join(sorted(keys))}); by vectors, what is near is found"
 
 
 def key_without_user() -> str:
-    """Make the key of one question by two users of two models."""
+    """Make this kit's key for one question by two users of two models, with two settings."""
+    from labkit.serving.cache import keys_of
+    from labkit.serving.openai_api import Ask
+    from labkit.types import GenerationOptions
+
+    def key(user: str, model: str, heat: float) -> tuple[str, str]:
+        turn = {"role": "user", "content": "my bill?"}
+        return keys_of(user, Ask(model, [turn], [], GenerationOptions(temperature=heat)))
+
     keys = {
-        hashlib.md5(prompt.encode()).hexdigest()
-        for _, _, prompt in (("mira", "a", "my bill?"), ("tom", "b", "my bill?"))
+        key(*one) for one in (("mira", "a", 0.0), ("tom", "a", 0.0), ("mira", "b", 0.0), ("mira", "a", 1.0))
     }
-    assert len(keys) == 1
-    return "two users of two models share one key, and so one answer"
+    alone = {hashlib.md5(b"my bill?").hexdigest() for _ in range(4)}
+    assert len(keys) == 4 and len(alone) == 1 and key("mira", "a", 0.0) in keys
+    return (
+        f"by the question alone: {len(alone)} key for four askers; with user, model and settings: {len(keys)}"
+    )
 
 
 def swallowed() -> str:
-    """Call a function that does not exist where everything is caught."""
+    """Let a model call a tool that fails, in code that catches everything, and in this kit's loop."""
+    from labkit import load
+    from labkit.agents.loop import Agent
 
-    def run(name: str) -> dict[str, str]:
-        try:
-            return {"result": globals()["call_tool"](name)}
-        except Exception as error:
-            return {"error": repr(error)}
+    def lamp(room: str) -> str:
+        """Turn a lamp on."""
+        return call_tool(room)  # type: ignore[name-defined, no-any-return]  # noqa: F821
 
-    found = [run(name) for name in ("a", "b")]
-    assert all("error" in each for each in found)
-    return f"no exception is seen, and every result is {found[0]}"
+    try:
+        hidden = {"result": lamp("kitchen")}
+    except Exception as error:
+        hidden = {"result": repr(error)}
+    call = '<tool_call>\n{"name": "lamp", "arguments": {"room": "kitchen"}}\n</tool_call>'
+    run = Agent(load("nano", engine="echo", script=[call, "It is on."]), [lamp]).run("Light, please.")
+    seen = run.calls[0][1]
+    assert "NameError" in hidden["result"] and not seen.ok, seen
+    return (
+        f"caught and hidden it is a result like any other; the loop's is marked as failed: {seen.text[:60]!r}"
+    )
 
 
-def refusal_looks_complete() -> str:
-    """Filter a refusal's lines as if they were a stream's."""
-    lines = ['{"error": {"message": "no such key"}}']
-    sent = [line for line in lines if line.startswith("data: ")] + ["data: [DONE]"]
-    usage = json.loads('{"choices": [], "usage": {"total_tokens": 9}}')
-    assert sent == ["data: [DONE]"] and usage["choices"] == []
-    return "of a refusal the reader gets only [DONE]; a last chunk with usage has no first choice"
+def refusal_is_no_stream() -> str:
+    """Ask the gateway for a stream of a model that is not there; filter its refusal as if it were a stream."""
+    answer = _ask("Hello", model="no-such-model", stream=True)
+    whole = _ask("Hello", stream=True).text.split()
+    filtered = [line for line in answer.text.splitlines() if line.startswith("data: ")] + ["data: [DONE]"]
+    assert answer.status_code == 404 and filtered == ["data: [DONE]"] and whole[-1] == "[DONE]"
+    return f"the gateway refuses with {answer.status_code} and no stream; filtered for data, {filtered[0]!r} is left"
 
 
 def holes() -> str:
-    """Keep the newest messages that fit, and go on past one that does not."""
-    sizes, kept, room = {"first": 10, "second": 90, "third": 10}, [], 50
-    for name, cost in reversed(sizes.items()):
-        if cost <= room:
-            kept, room = [name, *kept], room - cost
-    assert kept == ["first", "third"]
-    return f"of {list(sizes)} the talk keeps {kept}"
+    """Cut a talk by skipping what does not fit, and by this kit's way, from the front."""
+    from labkit.serving.trim import estimate, trim
+
+    talk = [{"role": "user", "content": word * n} for word, n in (("a", 30), ("b", 300), ("c", 30))]
+    room, kept = 50, list[str]()
+    for turn in reversed(talk):
+        if (cost := estimate(turn)) <= room:
+            kept, room = [turn["content"][0], *kept], room - cost
+    ours = [turn["content"][0] for turn in trim(talk, 50)]
+    assert kept == ["a", "c"] and ours == ["c"]
+    return f"of a, b, c the talk keeps {kept} with a hole; cut from the front: {ours}"
 
 
 def counted_twice() -> str:
-    """Count a request at its start and at its end in one counter."""
+    """Count a request at its start and at its end in one counter; then ask the gateway how it counts one."""
+    import httpx
     from prometheus_client import CollectorRegistry, Counter
 
     counter = Counter("requests", "All requests", ["status"], registry=CollectorRegistry())
     for status in ("started", "success"):
         counter.labels(status).inc()
     total = sum(s.value for m in counter.collect() for s in m.samples if s.name.endswith("_total"))
-    assert total == 2
-    return f"one request, and the counter's sum is {total:g}"
+    counts = []
+    for _ in range(2):
+        page = httpx.get(f"{_gateway()[1]}/metrics", trust_env=False).text
+        lines = [line for line in page.splitlines() if line.startswith("labkit_requests_total{")]
+        counts.append(sum(float(line.split()[-1]) for line in lines if "/v1/chat" in line))
+        _ask("Hello")
+    ours = counts[1] - counts[0]
+    assert total == 2 and ours == 1, counts
+    return f"one request: that counter's sum is {total:g}, the gateway's {ours:g}"
 
 
 def an_answer_takes_longer() -> str:
-    """Say how fast a model must write to keep the table's promises."""
+    """Say how fast a model must write to keep the table's promises, and how fast the smallest here does."""
+    from labkit import load
+
     wanted = {ms: 100 / (ms / 1000) for ms in (10, 50, 100)}
-    assert wanted[50] == 2000
-    return "100 tokens in " + ", ".join(f"{ms} ms are {rate:,.0f} tokens/s" for ms, rate in wanted.items())
+    with load("nano", threads=1) as model:
+        model.chat("Hello!", max_tokens=4)
+        timing = model.chat("Who are you?", max_tokens=100, ignore_eos=True).timing
+    speed = timing.tokens_per_second
+    assert speed > 0 and wanted[50] == 2000
+    promised = ", ".join(f"{ms} ms are {rate:,.0f} tokens/s" for ms, rate in wanted.items())
+    return f"100 tokens in {promised}; nano, of a few million weights, writes {speed:,.0f} here, alone"
 
 
 def wheels_name_their_library() -> str:
@@ -502,17 +680,24 @@ def cost_table() -> str:
 
 
 def thresholds() -> str:
-    """Set the two thresholds of latency beside each other."""
-    whole, part = 10, 30
-    assert part > whole
-    return f"a part may take {part} s before anybody is called, the whole {whole} s"
+    """Put a slow minute before both rules: calls of 29 s, within requests that take as long."""
+    from labkit.metrics.alerts import Rule, alerts
+
+    minute = [{"at": float(n), "request": 29.5, "call": 29.0} for n in range(0, 60, 5)]
+    fired = [one.rule.field for one in alerts(minute, [Rule("request", 10, 60), Rule("call", 30, 60)])]
+    assert fired == ["request"]
+    return (
+        f"a minute of calls of 29 s: the alert on the {fired[0]} fires, that on the call inside it never does"
+    )
 
 
 def order_is_no_argument() -> str:
-    """Let a shell split the line."""
-    words = "pip install torch first".split()
-    assert words[2:] == ["torch", "first"]
-    return f"two packages are asked for: {words[2:]}"
+    """Ask pip for a package that is here, and "first", without an index."""
+    words = ["pip", "first"]
+    asked = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps", *words]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=120)
+    assert done.returncode and "requirement first" in done.stderr, done.stderr
+    return f"pip, asked for {words}: {next(line for line in done.stderr.splitlines() if 'requirement first' in line)}"
 
 
 def _scenario(name: str, look: Any) -> str:
@@ -526,6 +711,49 @@ def _scenario(name: str, look: Any) -> str:
     return f"{name}: {len(tools)} tools on SQLite, and tasks such as {tasks[0].text!r}"
 
 
+@cache
+def _gateway() -> Any:
+    """Start this kit's gateway with the engine that repeats, once; it ends with this process."""
+    from labkit.serving.endpoint import start_gateway
+
+    return start_gateway("nano=echo")
+
+
+def _ask(text: str, **more: Any) -> Any:
+    """Ask that gateway."""
+    import httpx
+
+    body = {"model": "nano", "messages": [{"role": "user", "content": text}], **more}
+    return httpx.post(f"{_gateway()[1]}/v1/chat/completions", json=body, timeout=30, trust_env=False)
+
+
+@contextmanager
+def _cluster(text: str) -> Iterator[Any]:
+    """Run an edge file, with the engine that repeats in the place of each model's."""
+    from labkit.deploy.cluster import Cluster
+
+    text = text.replace("{alias: nano}", "{alias: nano, engine: echo}")
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "edge.yaml"
+        file.write_text(text.replace("alias: nano\n", "alias: nano\n      engine: echo\n"), "utf-8")
+        with Cluster(file, Path(folder) / "state") as cluster:
+            yield cluster
+
+
+def _kubernetes(old: str, new: str) -> tuple[str, str]:
+    """Return what Kubernetes' schemas say of this kit's objects, and of the same with one place changed."""
+    from labkit.deploy.render import render, write
+    from labkit.deploy.settings import Deployment
+    from labkit.deploy.validators import validate
+
+    with TemporaryDirectory() as folder:
+        (path,) = write(render(Deployment(), ("kubernetes",)), Path(folder))
+        said, text = validate("kubernetes", path), path.read_text("utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new, 1), "utf-8")
+        return said, validate("kubernetes", path)
+
+
 class _Server:
     """Answer every request with one status and body."""
 
@@ -535,6 +763,10 @@ class _Server:
                 self.send_response(status)
                 self.end_headers()
                 self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.do_GET()
 
             def log_message(self, *_: Any) -> None:
                 pass

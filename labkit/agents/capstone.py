@@ -26,10 +26,16 @@ from labkit.metrics.probes import loaded_machine
 from labkit.metrics.records import Record
 from labkit.metrics.table import Table
 from labkit.models.hardware import machine
+from labkit.models.store import atomic_file
 from labkit.types import ToolCall
 
 TASKS, FRESH = 12, (12, 30, 93)  # tasks for choosing; those for judging it: 93 make ±10 points or less
 ASK = "Hello! Who are you?"
+ASKED = (
+    "What can you do for me?",
+    "When are you open?",
+    "Tell me about this place.",
+)  # new each time: nothing cached
 WORDS = 8  # the least that a sentence on limits has
 
 
@@ -82,7 +88,7 @@ class Candidates(Table):
         """Return the formulas, and a warning where the machine is busy."""
         return [
             *filter(None, [loaded_machine()]),
-            f"tokens/s and TTFT: median of 3 answers to {ASK!r}, 48 tokens each",
+            f"tokens/s and TTFT: median of answers to {len(ASKED)} questions, 48 tokens each",
             "done: the database is as the right calls make it, and the answer says what it must; interval: Wilson",
         ]
 
@@ -93,7 +99,7 @@ def measure(
     """Load a model, time it, let it do `n` tasks (those of seed 0), close it. `options` are the engine's."""
     with load(name, engine, level, **options) as model:
         model.chat(ASK, max_tokens=4)  # the first answer warms up
-        times = [model.chat(ASK, max_tokens=48, ignore_eos=True).timing for _ in range(3)]
+        times = [model.chat(text, max_tokens=48, ignore_eos=True).timing for text in ASKED]
         score = evaluate(model, scenario, n, constrained=model.engine.constrained)
         file = model.engine.file
         size = file.stat().st_size if file else model.card.variant(model.variant).file_bytes
@@ -186,6 +192,12 @@ class Report:
         names = ("tasks done, %", "tasks", "MB", "tokens/s", "TTFT, ms", "requests/s")
         rate = self.served.figures.get("requests_per_s", 0.0)
         return dict(zip(names, (*found, 1e3 * median(wait), rate), strict=True))
+
+    def save(self, file: Path) -> Path:
+        """Write the page as Markdown, to hand it in or on; return its path."""
+        with atomic_file(file) as part:
+            part.write_text(self._repr_markdown_() + "\n", "utf-8")
+        return file
 
     def _repr_markdown_(self) -> str:
         here, figures = machine(), (f"{name} **{value:,.4g}**" for name, value in self.figures().items())

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labkit.errors import EngineFailed, EngineUnavailable, OptionInvalid
+from labkit.errors import EngineFailed, EngineUnavailable, LabkitError, OptionInvalid
+
+if TYPE_CHECKING:
+    from labkit.deploy.cluster import Cluster
 
 deploy = typer.Typer(help="Bring a gateway or edge agents to where they run.", no_args_is_help=True)
 
@@ -77,6 +80,8 @@ def check(
     state: Annotated[Path | None, typer.Option(help="Its state folder.", show_default=False)] = None,
     backup: Annotated[Path | None, typer.Option(help="Its newest backup.", show_default=False)] = None,
     pid: Annotated[int, typer.Option(help="Its process; with --stop the shutdown is tried.")] = 0,
+    burst: Annotated[int, typer.Option(min=0, help="Requests to send, to reach the limit.")] = 0,
+    forbidden: Annotated[str, typer.Option(help="A text that it must refuse.", show_default=False)] = "",
     stop: Annotated[bool, typer.Option("--stop", help="End the service, to see how it ends.")] = False,
     cacert: Annotated[
         Path | None, typer.Option(help="The authority of its certificate.", show_default=False)
@@ -87,7 +92,9 @@ def check(
 
     keys = os.environ.get("LABKIT_KEY", ""), os.environ.get("LABKIT_ADMIN_KEY", "")
     trust = str(cacert) if cacert else True
-    found = go_through(Service(url.rstrip("/"), *keys, model, state, backup, pid, stop, trust))
+    found = go_through(
+        Service(url.rstrip("/"), *keys, model, state, backup, pid, stop, burst, forbidden, trust)
+    )
     for finding in found:
         print(finding)
     raise typer.Exit(1 if any(finding.verdict == "fail" for finding in found) else 0)
@@ -97,8 +104,14 @@ def check(
 def up(
     file: Annotated[Path, typer.Argument(help="A single-device or distributed-edge YAML file.")],
     state: Annotated[Path | None, typer.Option(help="Go on with this state.", show_default=False)] = None,
+    namespaces: Annotated[
+        bool, typer.Option("--namespaces", help="A network of its own for each node (Linux, root).")
+    ] = False,
 ) -> None:
-    """Run an edge deployment on this machine, a process for each node, until Ctrl-C or SIGTERM."""
+    """Run an edge deployment on this machine, a process for each node, until Ctrl-C or SIGTERM.
+
+    Type `cut NODE` to take a node's cable out, `mend NODE` to put it back.
+    """
     import signal
     import threading
 
@@ -109,12 +122,26 @@ def up(
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    with Cluster(file, state) as cluster:
+    with Cluster(file, state, namespaces) as cluster:
         for node in cluster.spec.nodes:
             agents = ", ".join(agent.name for agent in node.agents)
             print(f"{node.id:12} {cluster.url(node.id)}  {agents}", flush=True)
-        print(f"state: {cluster.state}; Ctrl-C ends it", file=sys.stderr, flush=True)
+        print(f"{cluster.network}; state: {cluster.state}; Ctrl-C ends it", file=sys.stderr, flush=True)
+        threading.Thread(target=_obey, args=(cluster,), daemon=True).start()
         while not ended.wait(1.0):
             gone = [id for id, process in cluster.processes.items() if process.ended()]
             if gone:
                 raise EngineFailed(f"node {gone[0]} has ended", fix="labkit deploy up again with --state")
+
+
+def _obey(cluster: Cluster) -> None:
+    """Cut and mend as the lines of standard input say, until it ends."""
+    for line in sys.stdin:
+        word, _, node = line.strip().partition(" ")
+        try:
+            if word not in ("cut", "mend"):
+                raise OptionInvalid(f"{word!r:.40} is no command", fix="cut NODE or mend NODE")
+            (cluster.cut if word == "cut" else cluster.mend)(node)
+            print(f"{node}: {word}", flush=True)
+        except LabkitError as error:
+            print(error, file=sys.stderr, flush=True)

@@ -7,6 +7,7 @@ backups, how it stops) is looked up in its state folder and its process, where t
 from __future__ import annotations
 
 import json
+import re
 import signal
 import tarfile
 import threading
@@ -26,6 +27,7 @@ Verdict = Literal["pass", "fail", "not checked"]
 NEEDED = ("labkit_requests_total", "labkit_queue_depth", "labkit_backend_up")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BODY_BYTES, BACKUP_S = 32 * 2**20, 86_400 * 2
+LOGGED = {"at", "id", "user", "status", "total", "prompt_tokens", "completion_tokens"}
 QUESTION = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
 
 
@@ -45,7 +47,8 @@ class Finding:
 class Service:
     """Say where a service is, and what the checks may use: a key, an admin's key, its state, its backup, its process.
 
-    `pid` is used for the shutdown alone, which ends the service: it is asked for with `stop=True`.
+    `burst` requests are sent at once, to reach the key's limit; `forbidden` is a text that the service must refuse.
+    Its end is asked for with `stop=True`, and is the last that is looked at.
     """
 
     url: str
@@ -56,6 +59,8 @@ class Service:
     backup: Path | None = None
     pid: int = 0
     stop: bool = False
+    burst: int = 0
+    forbidden: str = ""
     verify: bool | str = True
 
     def ask(self, method: str, path: str, key: str = "", **more: Any) -> httpx.Response:
@@ -115,6 +120,55 @@ def limits(s: Service) -> tuple[bool | None, str]:
     return large == 413 and wild == 400, f"a body of {BODY_BYTES >> 20} MiB {large}, a billion tokens {wild}"
 
 
+def errors(s: Service) -> tuple[bool | None, str]:
+    """What is wrong is said in the API's shape, and nothing of the program's inside."""
+    if not s.key:
+        return None, "give it a key"
+    told = [s.ask("POST", "/v1/chat/completions", s.key, content=b"{"), s.chat(s.key, model="no-such-model")]
+    codes = [answer.status_code for answer in told]
+    shaped = all(answer.text.startswith('{"error"') and "Traceback" not in answer.text for answer in told)
+    odd = "" if shaped else ", not in the shape of the API"
+    return shaped and codes == [400, 404], f"half a body {codes[0]}, an unknown model {codes[1]}{odd}"
+
+
+def content(s: Service) -> tuple[bool | None, str]:
+    """What must not be asked is refused before a model sees it."""
+    if not (s.key and s.forbidden):
+        return None, "give it a key and a text that it must refuse"
+    answer = s.chat(s.key, messages=[{"role": "user", "content": s.forbidden}])
+    refused = "content_filter" in answer.text
+    good = answer.status_code == 400 and refused
+    return good, f"{answer.status_code}, {'' if refused else 'not '}by the filter"
+
+
+def started(s: Service) -> tuple[bool | None, str]:
+    """It was started for production, and no key stands on its command line, where everybody on the machine reads it."""
+    if not s.pid:
+        return None, "give it the process id"
+    process = psutil.Process(s.pid)
+    line, profile = " ".join(process.cmdline()), process.environ().get("LABKIT_SERVE_PROFILE", "")
+    found = re.search(r"--profile[ =](\w+)", line)
+    profile, leak = found[1] if found else profile, any(key and key in line for key in (s.key, s.admin_key))
+    return (
+        profile == "prod" and not leak,
+        f"profile {profile or 'dev'}{'; A KEY IS ON ITS COMMAND LINE' * leak}",
+    )
+
+
+def rate(s: Service) -> tuple[bool | None, str]:
+    """Who asks too often is told to wait, and for how long; afterwards the key works again."""
+    if not (s.key and s.burst):
+        return None, "give it a key and how many requests to send (burst)"
+    for n in range(1, s.burst + 1):
+        answer = s.chat(s.key, max_tokens=1)
+        if answer.status_code == 429:
+            wait = float(answer.headers.get("retry-after", "nan"))
+            time.sleep(min(wait, 60.0) if wait > 0 else 0.0)
+            again = s.chat(s.key, max_tokens=1).status_code
+            return wait > 0 and again != 429, f"request {n} got 429, Retry-After {wait:g} s, then {again}"
+    return False, f"{s.burst} requests in a row, and none was refused"
+
+
 def metrics(s: Service) -> tuple[bool | None, str]:
     """Figures are there for the monitoring, and for nobody else."""
     page = s.ask("GET", "/metrics", s.admin_key)
@@ -125,7 +179,7 @@ def metrics(s: Service) -> tuple[bool | None, str]:
 
 
 def audit(s: Service) -> tuple[bool | None, str]:
-    """Every request leaves a line that says who asked, and never the key."""
+    """Every request leaves a line that says who asked what it cost, and never the key."""
     if not (s.state and s.key):
         return None, "give it the state folder and a key"
     before = _lines(s.state)
@@ -136,7 +190,7 @@ def audit(s: Service) -> tuple[bool | None, str]:
     if len(lines) <= len(before):
         return False, f"{len(before)} lines before and after a request"
     told, leak = json.loads(lines[-1]), any(k and k in line for line in lines for k in (s.key, s.admin_key))
-    good = {"at", "user", "status"} <= told.keys() and not leak
+    good = told.keys() >= LOGGED and not leak
     return good, f"{len(lines)} lines; the last has {', '.join(told)}{'; A KEY IS IN THE LOG' * leak}"
 
 
@@ -202,8 +256,10 @@ def shutdown(s: Service) -> tuple[bool | None, str]:
 
 CHECKS: dict[str, Check] = {
     check.__name__: check
-    for check in (health, keys, tls, answers, limits, metrics, audit, private, backup, shutdown)
-}
+    for check in (
+        health, keys, tls, started, answers, limits, errors, content, metrics, audit, private, backup, rate, shutdown,
+    )
+}  # fmt: skip
 
 
 def go_through(service: Service) -> list[Finding]:

@@ -1,15 +1,10 @@
-"""An edge deployment on this machine: a process for each node, and lines between them that can be cut."""
+"""An edge deployment on this machine: a process for each node, and wires between them that can be cut."""
 
 from __future__ import annotations
 
-import select
-import socket
 import sys
-import threading
 import time
 import uuid
-from contextlib import suppress
-from itertools import permutations
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,77 +12,30 @@ import httpx
 
 from labkit.deploy.edge import read_edge
 from labkit.deploy.outbox import Record
-from labkit.engines.process import ServerProcess, ServerSettings, free_port
+from labkit.deploy.wires import join
+from labkit.engines.process import ServerProcess, ServerSettings
 from labkit.errors import EngineUnavailable, OptionInvalid
 from labkit.models.store import home
 
 ANSWER_S = 120.0
 
 
-class Line:
-    """Carry one node's requests to another, until it is cut: then what is under way breaks, and nothing new starts."""
-
-    def __init__(self, to: int) -> None:
-        self.to, self.whole = to, True
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._open: set[socket.socket] = set()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        """Break what is under way, and let nothing through."""
-        self.whole = False
-        for one in list(self._open):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Cut it for good."""
-        self.cut()
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                came, _ = self._listener.accept()
-            except OSError:
-                return
-            if self.whole:
-                threading.Thread(target=self._carry, args=(came,), daemon=True).start()
-            else:
-                came.close()
-
-    def _carry(self, came: socket.socket) -> None:
-        with came, suppress(OSError), socket.create_connection(("127.0.0.1", self.to), timeout=5) as goes:
-            ends = {came: goes, goes: came}
-            self._open |= ends.keys()
-            try:
-                while self.whole:
-                    for one in select.select(list(ends), [], [], 1.0)[0]:
-                        data = one.recv(65_536)
-                        if not data or not self.whole:
-                            return
-                        ends[one].sendall(data)
-            finally:
-                self._open -= ends.keys()
-
-
 class Cluster:
     """Run all nodes of a YAML file. A customer stands in front of a node: `ask` works whether its lines are cut or not.
 
-    Without `state` every start is a new one; with it, the nodes go on with what their outboxes hold.
+    Without `state` every start is a new one; with it, the nodes go on with what their outboxes hold. With `namespaces`
+    each node gets a network of its own, where that is allowed; `network` says what it is.
     """
 
-    def __init__(self, file: Path, state: Path | None = None) -> None:
+    def __init__(self, file: Path, state: Path | None = None, namespaces: bool = False) -> None:
         self.file, self.spec = file, read_edge(file)
         self.state = state or home() / "edge" / uuid.uuid4().hex[:8]
-        self.ports = {node.id: free_port() for node in self.spec.nodes}
-        self.lines = {(a, b): Line(self.ports[b]) for a, b in permutations(self.ports, 2)}
+        self.nodes = tuple(node.id for node in self.spec.nodes)
+        self.wires = join(self.nodes, namespaces)
+        self.network = self.wires.name
         self.processes: dict[str, ServerProcess] = {}
         try:
-            for id in self.ports:
+            for id in self.nodes:
                 self.start(id)
         except BaseException:
             self.stop()
@@ -95,29 +43,26 @@ class Cluster:
 
     def start(self, id: str) -> None:
         """Start one node, or start it again."""
-        peers = [f"{b}=http://127.0.0.1:{line.port}" for (a, b), line in self.lines.items() if a == id]
-        words = (str(self.file.resolve()), id, str(self.ports[id]), str(self.state / id), *peers)
-        command = (sys.executable, "-P", "-m", "labkit.deploy.node", *words)
+        peers = [f"{peer}={url}" for peer, url in self.wires.peers(id).items()]
+        words = (str(self.file.resolve()), id, self.wires.listens(id), str(self.state / id), *peers)
+        command = self.wires.command(id, (sys.executable, "-P", "-m", "labkit.deploy.node", *words))
         self.processes[id] = ServerProcess(ServerSettings(f"edge-{id}", command, f"{self.url(id)}/ready"))
 
     def url(self, id: str) -> str:
         """Return a node's own address; raise `OptionInvalid` if there is none of that id."""
-        if id not in self.ports:
-            raise OptionInvalid(f"there is no node {id!r:.40}", fix=", ".join(self.ports))
-        return f"http://127.0.0.1:{self.ports[id]}"
+        if id not in self.nodes:
+            raise OptionInvalid(f"there is no node {id!r:.40}", fix=", ".join(self.nodes))
+        return self.wires.url(id)
 
     def cut(self, id: str) -> None:
-        """Cut all lines to and from a node."""
+        """Cut a node off from all others."""
         self.url(id)
-        for ends, line in self.lines.items():
-            if id in ends:
-                line.cut()
+        self.wires.cut(id)
 
     def mend(self, id: str) -> None:
-        """Mend them."""
+        """Mend that."""
         self.url(id)
-        for ends, line in self.lines.items():
-            line.whole = line.whole or id in ends
+        self.wires.mend(id)
 
     def ask(self, node: str, agent: str, text: str, id: str = "") -> dict[str, Any]:
         """Send a request to a node; the same id again is the same request. `queued` in the answer: it comes later."""
@@ -136,7 +81,7 @@ class Cluster:
         """Wait until all nodes know the same and no request is unanswered; return whether that came in time."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            known = [self.records(id) for id in self.ports]
+            known = [self.records(id) for id in self.nodes]
             ids = {one.id for one in known[0]}
             if all(one == known[0] for one in known) and all(
                 f"{r.id}/done" in ids for r in known[0] if r.target
@@ -149,8 +94,7 @@ class Cluster:
         """Stop all nodes; what waits in outboxes stays there."""
         for process in self.processes.values():
             process.stop()
-        for line in self.lines.values():
-            line.close()
+        self.wires.close()
 
     def __enter__(self) -> Self:
         return self

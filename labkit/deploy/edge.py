@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Name a model of the catalog, the engine that runs it, and what it is for."""
+    """Name a model of the catalog and the engine that runs it. Agents that name no model ask the `primary` one.
+
+    `tasks` is what it must be able to do, in the catalog's words: a model that cannot is refused.
+    """
 
     alias: str
     engine: str = "auto"
@@ -33,10 +36,10 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
-    """Name an agent, the model it asks, and the scenario whose role and tools it has ("" for none)."""
+    """Name an agent, the model it asks ("" for the primary), and the scenario whose role and tools it has, if any."""
 
     name: str
-    model: str
+    model: str = ""
     scenario: str = ""
 
 
@@ -74,9 +77,7 @@ def read_edge(file: Path) -> EdgeSpec:
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
         raise OptionInvalid(f"{file} is no YAML: {str(exc):.200}", fix="labkit deploy render edge") from exc
     top = _map(found, "the file", {"deployment"})
-    told = _map(
-        top.get("deployment"), "deployment", {"type", "hardware", "nodes", "models", "agents", "coordination"}
-    )
+    told = _map(top.get("deployment"), "deployment", {"type", "nodes", "models", "agents", "coordination"})
     kind = told.get("type")
     if kind not in TYPES:
         raise OptionInvalid(f"type cannot be {kind!r:.40}", fix=" or ".join(TYPES))
@@ -86,8 +87,7 @@ def read_edge(file: Path) -> EdgeSpec:
         else [{k: told.get(k, []) for k in ("models", "agents")} | {"id": "device"}]
     )
     nodes = tuple(_node(row) for row in _list(rows, "nodes"))
-    more = _map(told.get("coordination") or {}, "coordination", {"failover", "sync_every", "load_balancing"})
-    more = {name: value for name, value in more.items() if name != "load_balancing"}
+    more = _map(told.get("coordination") or {}, "coordination", {"failover", "sync_every"})
     return _checked(EdgeSpec(nodes, kind, **more))
 
 
@@ -98,10 +98,10 @@ def _node(row: Any) -> NodeSpec:
         m if isinstance(m, dict) else {"alias": m} for m in _list(told.get("models"), f"{where}: models")
     ]
     agents = _list(told.get("agents"), f"{where}: agents")
-    made = tuple(_made(AgentSpec, row, f"{where}: an agent") for row in agents)
-    return NodeSpec(
-        str(told.get("id")), tuple(_made(ModelSpec, m, f"{where}: a model") for m in models), made
-    )
+    has = tuple(_made(ModelSpec, m, f"{where}: a model") for m in models)
+    first = [model.alias for model in has if model.primary] or [model.alias for model in has]
+    made = (_made(AgentSpec, row, f"{where}: an agent") for row in agents)
+    return NodeSpec(str(told.get("id")), has, tuple(replace(a, model=a.model or first[0]) for a in made))
 
 
 def _made(kind: type[T], row: Any, where: str) -> T:
@@ -128,9 +128,14 @@ def _checked(spec: EdgeSpec) -> EdgeSpec:
         for name in (node.id, *(agent.name for agent in node.agents)):
             if not NAME.fullmatch(str(name)):
                 raise OptionInvalid(f"{name!r:.60} is no name", fix="lower-case letters, digits and -")
-        for alias in aliases:
-            if alias not in catalog():
-                raise OptionInvalid(f"node {node.id}: there is no model {alias!r:.60}", fix="labkit models")
+        if sum(model.primary for model in node.models) > 1:
+            raise OptionInvalid(f"node {node.id}: more than one model is primary", fix="primary: true once")
+        for model in node.models:
+            if model.alias not in catalog():
+                raise OptionInvalid(f"{node.id}: there is no model {model.alias!r:.60}", fix="labkit models")
+            can = catalog()[model.alias].capabilities
+            if lacks := set(model.tasks) - set(can):
+                raise OptionInvalid(f"{node.id}: {model.alias} cannot {min(lacks)!r:.40}", fix=", ".join(can))
         for agent in node.agents:
             if agent.model not in aliases:
                 raise OptionInvalid(

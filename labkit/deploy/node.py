@@ -1,6 +1,7 @@
 """One edge node as a process: its agents answer here; what others must know goes through its outbox.
 
-`labkit deploy up` starts it. It listens to its own machine only: between machines it belongs behind nginx with TLS.
+`labkit deploy up` starts it, on this machine's loopback or in a network of its own: between machines it belongs behind
+nginx with TLS.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -28,6 +30,13 @@ from labkit.errors import LabkitError, OptionInvalid
 
 MOST, MOST_TEXT, MOST_ID = 2**20, 8_000, 80
 LINK_S, ANSWER_S = 2.0, 60.0
+# A cable that is out says nothing: without these a node would wait for an answer as long as for a slow model.
+LOOK = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 5_000}
+ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in LOOK.items()
+    if hasattr(socket, name)
+]
 log = logging.getLogger(__name__)
 
 
@@ -146,22 +155,24 @@ class Node:
         }
 
     def _post(self, peer: str, path: str, body: Any, timeout: float) -> dict[str, Any] | None:
-        patience = httpx.Timeout(timeout, connect=LINK_S)
+        patience, way = httpx.Timeout(timeout, connect=LINK_S), httpx.HTTPTransport(socket_options=ALIVE)
         try:
-            answer = httpx.post(self.peers[peer] + path, json=body, timeout=patience, trust_env=False)
+            with httpx.Client(timeout=patience, transport=way) as client:
+                answer = client.post(self.peers[peer] + path, json=body)
             return dict(answer.json()) if answer.status_code == 200 else None
         except (httpx.HTTPError, ValueError):
             return None
 
 
 class Server(ThreadingHTTPServer):
-    """Serve a node on this machine's loopback."""
+    """Serve a node at an address."""
 
     daemon_threads = True
 
-    def __init__(self, node: Node, port: int) -> None:
+    def __init__(self, node: Node, at: str) -> None:
         self.node = node
-        super().__init__(("127.0.0.1", port), Handler)
+        host, _, port = at.rpartition(":")
+        super().__init__((host, int(port)), Handler)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -230,11 +241,11 @@ class Handler(BaseHTTPRequestHandler):
         """Keep quiet: requests hold what people said."""
 
 
-def main(file: str, id: str, port: str, state: str, *peers: str) -> None:
+def main(file: str, id: str, at: str, state: str, *peers: str) -> None:
     """Run a node until SIGTERM."""
     addresses = dict(peer.split("=", 1) for peer in peers)
     node = Node(read_edge(Path(file)), id, addresses, Path(state))
-    server = Server(node, int(port))
+    server = Server(node, at)
 
     def stop(number: int, frame: FrameType | None) -> None:
         node.stopping.set()

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from labkit import serving
 from labkit.deploy.settings import Deployment
 from labkit.engines.vllm_templates import TEMPLATES
 from labkit.errors import OptionInvalid
@@ -77,7 +78,19 @@ def _edge(d: Deployment) -> Files:
     return {f"edge/{path.name}": path.read_text("utf-8") for path in sorted((FOLDER / "edge").glob("*.yaml"))}
 
 
-COMPOSE = {"compose.yaml": "compose.yaml", "prometheus.yml": "prometheus.yml"}
+def _compose(d: Deployment) -> Files:
+    watch = Path(serving.__file__).parent
+    same = {"alerts.yml": watch / "alerts.yml", "grafana/labkit.json": watch / "dashboards" / "labkit.json"}
+    copied = {name: path.read_text("utf-8") for name, path in same.items()}
+    return {**_filled(COMPOSE)(d), "nginx.conf": nginx(d), **copied}
+
+
+COMPOSE = {
+    "compose.yaml": "compose.yaml",
+    "prometheus.yml": "prometheus.yml",
+    "grafana/datasource.yml": "grafana_datasource.yml",
+    "grafana/provider.yml": "grafana_provider.yml",
+}
 VERCEL = {
     "vercel/api/index.py": "vercel_index.py",
     "vercel/vercel.json": "vercel.json",
@@ -85,7 +98,7 @@ VERCEL = {
 }
 KINDS: dict[str, Callable[[Deployment], Files]] = {
     "docker": _filled({"Dockerfile": "Dockerfile", "Dockerfile.dockerignore": "dockerignore"}),
-    "compose": lambda d: {**_filled(COMPOSE)(d), "nginx.conf": nginx(d)},
+    "compose": _compose,
     "kubernetes": _gateway,
     "ray": _filled({"kubernetes/ray.yaml": "kubernetes/ray.yaml"}),
     "vllm": _vllm,

@@ -53,8 +53,8 @@ class Deployment:
 
     `grace` is seconds for streams to end. HPA keeps about `queue_target` requests waiting a replica and `cpu_target`
     percent of its cores busy. `gpu_node` is the value of the node label `accelerator`. `gateway` is the address under
-    which fronts (Lambda, Vercel, Worker) reach it. `postgres` adds a database for agents of your own: the gateway
-    itself keeps SQLite, and shares its cache through Redis.
+    which fronts (Lambda, Vercel, Worker) reach it. There is no PostgreSQL: the gateway has no use for it. Each replica
+    keeps keys and quotas in SQLite, and what replicas share, the cache, is in Redis.
     """
 
     name: str = "labkit"
@@ -70,7 +70,6 @@ class Deployment:
     grace: int = 20
     queue_target: int = 4
     cpu_target: int = 70
-    postgres: bool = False
     gpu_node: str = "nvidia-l4"
     vllm_image: str = "vllm/vllm-openai:v0.11.0"
     vllm_model: str = "Qwen/Qwen2.5-0.5B-Instruct-AWQ"

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import yaml
 
 from labkit.deploy.edge import read_edge
+from labkit.deploy.functions import docker, dockerignore, python, requirements, vercel, worker
+from labkit.deploy.tool import ask
 from labkit.errors import EngineUnavailable, LabkitError
 
-WAIT_S = 300.0
+NAMES = {
+    "Dockerfile": "docker", "Dockerfile.dockerignore": "dockerignore", "compose.yaml": "compose",
+    "nginx.conf": "nginx", "prometheus.yml": "prometheus", "alerts.yml": "prometheus", "ray.yaml": "ray",
+    "vercel.json": "vercel", "requirements.txt": "requirements", "worker.js": "worker", "wrangler.json": "worker",
+}  # fmt: skip
+# The words of Grafana's documentation on provisioning, as far as they are used here.
+PROVISION: dict[str, Any] = {
+    "apiVersion": {"const": 1},
+    "datasources": {
+        "items": {
+            "required": ["name", "type", "access", "url"],
+            "properties": dict.fromkeys(("name", "type", "access", "url", "isDefault"), {}),
+            "additionalProperties": False,
+        }
+    },
+    "providers": {
+        "items": {
+            "required": ["name", "options"],
+            "properties": {"name": {}, "type": {"const": "file"}, "options": {"required": ["path"]}},
+            "additionalProperties": False,
+        }
+    },
+}
 CERTIFICATE = (
     "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout tls.key -out tls.crt"
 )
@@ -32,12 +58,12 @@ def validate(kind: str, file: Path) -> str:
 def kind_of(file: Path) -> str:
     """Return which validator reads a rendered file, "" for none."""
     by_place = {"kubernetes": "kubernetes", "rollout": "kubernetes", "lambda": "sam", "edge": "edge"}
-    names = {"compose.yaml": "compose", "nginx.conf": "nginx", "ray.yaml": "ray"}
-    if file.suffix in (".yaml", ".service", ".conf"):
-        return names.get(file.name) or (
-            "systemd" if file.suffix == ".service" else by_place.get(file.parent.name, "")
-        )
-    return ""
+    if kind := NAMES.get(file.name):
+        return kind
+    if file.suffix in (".yaml", ".yml", ".json") and file.parent.name == "grafana":
+        return "grafana"
+    by_end = {".yaml": by_place.get(file.parent.name, ""), ".service": "systemd", ".py": "python"}
+    return by_end.get(file.suffix, "")
 
 
 def kubernetes(file: Path) -> str:
@@ -60,37 +86,42 @@ def _object(one: Any) -> str:
 
 
 def ray(file: Path) -> str:
-    """Ask Kubernetes' schemas about a RayService's pods, and Ray's own about its applications (where Ray is)."""
+    """Ask KubeRay's schema about a RayService, Kubernetes' about its pods, and Ray (where it is) about the rest."""
     one = yaml.safe_load(file.read_text("utf-8"))
-    try:
-        cluster = one["spec"]["rayClusterConfig"]
-        groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-        config = yaml.safe_load(one["spec"]["serveConfigV2"])
-    except (KeyError, TypeError, yaml.YAMLError) as exc:
-        return f"{type(exc).__name__}: {exc}"
-    head = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "pod"}}
-    said = [_object({**head, "template": group.get("template")}) for group in groups]
+    schema = yaml.safe_load(Path(__file__).with_name("rayservice.yaml").read_text("utf-8"))
+    wrong = jsonschema.Draft202012Validator(schema).iter_errors(one)
+    said = [f"{'.'.join(map(str, error.path))}: {error.message:.200}" for error in wrong]
+    if said:
+        return "\n".join(said)
+    cluster, head = one["spec"]["rayClusterConfig"], {"apiVersion": "v1", "kind": "PodTemplate"}
+    groups = [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", [])]
+    pods = [{**head, "metadata": {"name": "pod"}, "template": group["template"]} for group in groups]
+    said = list(filter(None, map(_object, pods)))
+    if said:
+        return "\n".join(said)
     try:
         from ray.serve.schema import ServeDeploySchema
     except ImportError as exc:
-        raise EngineUnavailable("Ray is missing", fix="pip install 'labkit[ray]'") from exc
+        fix = "pip install 'labkit[ray]'"
+        what = "the rest is sound, but Ray must read serveConfigV2, and is missing"
+        raise EngineUnavailable(what, fix=fix) from exc
     try:
-        ServeDeploySchema.model_validate(config)
-    except ValueError as exc:
-        said.append(str(exc))
-    return "\n".join(filter(None, said))
+        ServeDeploySchema.model_validate(yaml.safe_load(one["spec"].get("serveConfigV2", "")))
+    except (ValueError, yaml.YAMLError) as exc:
+        return str(exc)
+    return ""
 
 
 def compose(file: Path) -> str:
     """Ask docker-compose to read a file."""
-    return _run(["docker-compose", "-f", str(file), "config", "--quiet"], "apt install docker-compose")
+    return ask(["docker-compose", "-f", str(file), "config", "--quiet"], "apt install docker-compose")
 
 
 def sam(file: Path) -> str:
     """Ask cfn-lint, which knows every property of AWS's resources and expands SAM."""
     main = "import sys; from cfnlint.runner import main; sys.exit(main())"
     words = ["--non-zero-exit-code", "warning", "--template", str(file)]
-    said = _run([sys.executable, "-c", main, *words], "pip install cfn-lint")
+    said = ask([sys.executable, "-c", main, *words], "pip install cfn-lint")
     if "No module named cfnlint" in said:
         raise EngineUnavailable("cfn-lint is missing", fix="pip install cfn-lint")
     return said
@@ -105,20 +136,55 @@ def systemd(file: Path) -> str:
         copy = Path(folder) / file.name
         copy.write_text("\n".join(told) + "\n", "utf-8")
         command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(copy)]
-        return _run(command, "apt install systemd", quiet=True)
+        return ask(command, "apt install systemd", quiet=True)
 
 
 def nginx(file: Path) -> str:
     """Ask nginx to read its configuration, with a certificate made for the occasion and places of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        _run(CERTIFICATE.split(), "apt install openssl", cwd=folder)
+        ask(CERTIFICATE.split(), "apt install openssl", cwd=folder)
         text = file.read_text("utf-8").replace("/tmp/", f"{folder}/").replace("/etc/nginx/tls", folder)
         (Path(folder) / "nginx.conf").write_text(
             text.replace("server gateway:", "server 127.0.0.1:"), "utf-8"
         )
-        return _run(
+        return ask(
             ["nginx", "-t", "-q", "-p", folder, "-c", f"{folder}/nginx.conf"], "apt install nginx", quiet=True
         )
+
+
+def prometheus(file: Path) -> str:
+    """Ask promtool about Prometheus' settings, with a key made for the occasion, or about alert rules."""
+    fix = "apt install prometheus"
+    if file.name == "alerts.yml":
+        return ask(["promtool", "check", "rules", str(file)], fix)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "key").touch()
+        for one in file.parent.glob("*.yml"):
+            shutil.copy(one, folder)
+        copy = Path(folder) / file.name
+        copy.write_text(file.read_text("utf-8").replace("/run/secrets/metrics_key", f"{folder}/key"), "utf-8")
+        return ask(["promtool", "check", "config", str(copy)], fix)
+
+
+def grafana(file: Path) -> str:
+    """Ask promtool about every query of a dashboard; of Grafana's two files of settings, know their words."""
+    if file.suffix != ".json":
+        schema = {"type": "object", "properties": PROVISION, "additionalProperties": False}
+        wrong = jsonschema.Draft202012Validator(schema).iter_errors(yaml.safe_load(file.read_text("utf-8")))
+        return "\n".join(error.message for error in wrong)
+    try:
+        panels = json.loads(file.read_text("utf-8"))["panels"]
+        asked = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    except (ValueError, KeyError, TypeError) as exc:
+        return f"{type(exc).__name__}: {exc}"
+    plain = [
+        re.sub(r"\$\w+", "1", e.replace("$__rate_interval", "5m").replace("$instance", ".*")) for e in asked
+    ]
+    rules = [{"record": f"panel:query:{n}", "expr": text} for n, text in enumerate(plain)]
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "alerts.yml"
+        made.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}), "utf-8")
+        return prometheus(made)
 
 
 def edge(file: Path) -> str:
@@ -130,23 +196,10 @@ def edge(file: Path) -> str:
     return ""
 
 
-def _run(command: Sequence[str], fix: str, *, quiet: bool = False, cwd: str | None = None) -> str:
-    """Return what a command says when it fails; with `quiet` whatever it says is a failure."""
-    if not shutil.which(command[0]):
-        raise EngineUnavailable(f"{command[0]} is not installed", fix=fix)
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=WAIT_S, cwd=cwd, stdin=subprocess.DEVNULL
-    )
-    said = (done.stdout + done.stderr).strip()
-    return (said or f"exit code {done.returncode}") if done.returncode or (quiet and said) else ""
-
-
 VALIDATORS: dict[str, Callable[[Path], str]] = {
-    "kubernetes": kubernetes,
-    "ray": ray,
-    "compose": compose,
-    "sam": sam,
-    "systemd": systemd,
-    "nginx": nginx,
-    "edge": edge,
-}
+    check.__name__: check
+    for check in (
+        kubernetes, ray, compose, sam, systemd, nginx, edge, docker, dockerignore, prometheus, grafana, worker,
+        vercel, python, requirements,
+    )
+}  # fmt: skip

@@ -249,11 +249,17 @@ report
 # %%
 Grade(report)
 
+# %%
+print(report.save(data.path.with_name("report.md")))
+
 # %% [markdown]
 # **Read the rubric against yourself.** It counts what can be counted; one point is missing until you judge the choice
-# on as many tasks as exercise 2 says. Hand the page to a neighbour, who asks three
-# questions: would you let this agent cancel *your* order? What would you measure next? Which figure here would you not
-# bet on? If you have no answer, that is the next line of *limits*.
+# on as many tasks as exercise 2 says. And it grades the page, not the agent: a page which shows that an agent does a
+# quarter of its tasks, and says "not yet", is a good one.
+#
+# Hand the page (it is in the file above) to a neighbour, who asks three questions: would you let this agent cancel
+# *your* order? What would you measure next? Which figure here would you not bet on? If you have no answer, that is the
+# next line of *limits*.
 #
 # ## Recap
 #

@@ -65,8 +65,8 @@ for finding in examine(block):
 # %% [markdown]
 # ✓ is a claim of the table that holds on this machine, ✗ one that does not (tell us), ○ one that could not be tested.
 #
-# Now the whole guide. Open a line to see why, what works now, and what your machine saw. This takes some seconds: what
-# can be run is run.
+# Now the whole guide. Open a line to see why, what works now, and what your machine saw. It takes half a minute:
+# what can be run is run, a cluster of three nodes and a gateway among it.
 
 # %%
 Guide("000: agents on small models", [block for block in blocks() if block.id.startswith("000")])

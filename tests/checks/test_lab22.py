@@ -115,3 +115,9 @@ def test_q4(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         explains(q4, capsys, said, report(why, limits), why, limits)
     explains(q4, capsys, "has not got your sentences", report(), "67", LIMITS)
+
+
+def test_the_report_is_one_page_and_can_be_handed_in(tmp_path: Path) -> None:
+    page = report("It does 67 % of the tasks.", LIMITS).save(tmp_path / "report.md").read_text("utf-8")
+    assert page.startswith("# retail: nano Q8_0") and "67" in page and LIMITS in page
+    assert page.count("\n") <= 50  # the bill's dozen lines are not in this one

@@ -15,6 +15,7 @@ class Upstream(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         self.first_seen = threading.Event()
+        self.patience = 20.0
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
@@ -40,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.event('data: {"n": 1}')
-        held_back = not self.server.first_seen.wait(20)
+        held_back = not self.server.first_seen.wait(self.server.patience)
         self.event(f'data: {{"n": 2, "held_back": {json.dumps(held_back)}}}')
         self.event("data: [DONE]")
         self.wfile.write(b"0\r\n\r\n")

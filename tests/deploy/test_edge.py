@@ -5,7 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -15,6 +20,7 @@ from labkit.deploy.cluster import Cluster
 from labkit.deploy.edge import read_edge
 from labkit.deploy.outbox import Outbox, Record
 from labkit.deploy.render import FOLDER
+from labkit.deploy.wires import Ports, join
 from labkit.errors import OptionInvalid, StorageFailed
 
 SHIPPED = FOLDER / "edge"
@@ -33,7 +39,8 @@ def test_the_shipped_files_are_read() -> None:
     cluster, device = read_edge(SHIPPED / "cluster.yaml"), read_edge(SHIPPED / "device.yaml")
     assert [node.id for node in cluster.nodes] == ["north", "south", "depot"]
     assert cluster.having("stock") == ["north", "depot"]
-    assert (device.type, device.nodes[0].models[0].tasks) == ("single-device", ("conversation", "tools"))
+    assert (device.type, device.nodes[0].models[0].tasks) == ("single-device", ("completion", "tools"))
+    assert device.nodes[0].agents[0].model == "nano"
 
 
 @pytest.mark.parametrize(
@@ -46,6 +53,9 @@ def test_the_shipped_files_are_read() -> None:
         ("model: nano, scenario: service", "model: pico, scenario: service", "asks 'pico'"),
         ("scenario: service", "scenario: bank", "no scenario"),
         ("alias: nano, engine: echo", "alias: gpt-9", "no model"),
+        ("engine: echo}", "engine: echo, tasks: [vision]}", "cannot 'vision'"),
+        ("engine: echo}", "primary: true}, {alias: pico, primary: true}", "more than one model"),
+        ("  coordination:", "  hardware: {gpu: none}\n  coordination:", "hardware"),
         ("sync_every: 0.3", "sync_every: -1", "sync_every cannot be"),
         ("failover: automatic", "failover: [a]", "failover cannot be"),
         ("agents:", "agnets:", "agnets"),
@@ -103,25 +113,91 @@ def test_a_request_waits_until_it_is_answered(tmp_path: Path) -> None:
     assert Outbox(box.path).due("b") == []
 
 
-def test_a_cut_off_node_goes_on_and_all_agree_afterwards(file: Path, tmp_path: Path) -> None:
-    with Cluster(file, tmp_path / "state") as cluster:
-        assert cluster.ask("north", "repairs", "one", id="r-1")["node"] == "depot"
+@pytest.fixture(params=["ports", pytest.param("namespaces", marks=pytest.mark.heavy)])
+def cluster(request: pytest.FixtureRequest, file: Path, tmp_path: Path) -> Iterator[Cluster]:
+    """Return the shipped cluster, running; with networks of its own where root may make them."""
+    with Cluster(file, tmp_path / "state", namespaces=request.param == "namespaces") as running:
+        if request.param == "namespaces" and running.network != "network namespaces":
+            pytest.skip(running.network)
+        yield running
+
+
+def answers(cluster: Cluster, node: str) -> dict[str, str]:
+    found = [one for one in cluster.records(node) if one.id.endswith("/done")]
+    return {one.id.removesuffix("/done"): one.body["answer"] for one in found}
+
+
+def test_a_cut_off_node_goes_on_and_all_agree_afterwards(cluster: Cluster) -> None:
+    assert cluster.ask("north", "repairs", "one", id="r-1")["node"] == "depot"
+    cluster.cut("depot")
+    assert cluster.ask("north", "stock", "two", id="r-2")["node"] == "north"
+    assert cluster.ask("depot", "repairs", "three", id="r-3")["node"] == "depot"
+    assert cluster.ask("south", "repairs", "four", id="r-4") == {"queued": "r-4", "for": "depot"}
+    assert cluster.ask("south", "repairs", "four", id="r-4") == {"queued": "r-4", "for": "depot"}
+    psutil.Process(cluster.processes["south"].pid).kill()  # with a promise in its outbox
+    cluster.processes["south"].ended(within=10)
+    cluster.start("south")
+    cluster.mend("depot")
+    assert cluster.in_step()
+    for node in cluster.nodes:
+        assert answers(cluster, node) == {"r-1": "one", "r-2": "two", "r-3": "three", "r-4": "four"}
+    assert cluster.ask("south", "repairs", "four", id="r-4")["answer"] == "four"
+    pids = [process.pid for process in cluster.processes.values()]
+    cluster.stop()
+    assert not any(map(psutil.pid_exists, pids))
+
+
+def test_a_cut_in_the_middle_of_the_day_loses_nothing_and_doubles_nothing(cluster: Cluster) -> None:
+    """Customers keep asking everywhere while the depot is cut off and comes back."""
+    day, agents = range(12), ("repairs", "stock", "front-desk")
+    asked = [(f"{node}-{n}", node, agents[n % 3]) for n in day for node in cluster.nodes]
+    cable, said = threading.Lock(), dict[str, dict[str, Any]]()
+
+    def customer(node: str) -> None:
+        for n, (id, _, agent) in enumerate(row for row in asked if row[1] == node):
+            if node == "north" and n in (4, 8):
+                with cable:
+                    (cluster.cut if n == 4 else cluster.mend)("depot")
+            said[id] = cluster.ask(node, agent, f"text of {id}", id=id)
+
+    customers = [threading.Thread(target=customer, args=(node,)) for node in cluster.nodes]
+    for one in customers:
+        one.start()
+    for one in customers:
+        one.join(240)
+    assert len(said) == len(asked) and cluster.in_step()
+    right = {id: f"text of {id}" for id, *_ in asked}
+    assert all(answers(cluster, node) == right for node in cluster.nodes)
+    assert all(found.get("answer", right[id]) == right[id] for id, found in said.items())
+
+
+def test_an_answer_that_a_cut_held_up_is_not_lost_and_the_work_not_done_again(cluster: Cluster) -> None:
+    """The request has reached the depot and its answer cannot come back: the line goes between the two."""
+    depot = psutil.Process(cluster.processes["depot"].pid)
+    with ThreadPoolExecutor() as pool:
+        depot.suspend()  # it takes the request, and does nothing yet
+        asking = pool.submit(cluster.ask, "south", "repairs", "mend my lamp", "r-1")
+        time.sleep(1.0)
         cluster.cut("depot")
-        assert cluster.ask("north", "stock", "two", id="r-2")["node"] == "north"
-        assert cluster.ask("depot", "repairs", "three", id="r-3")["node"] == "depot"
-        assert cluster.ask("south", "repairs", "four", id="r-4") == {"queued": "r-4", "for": "depot"}
-        assert cluster.ask("south", "repairs", "four", id="r-4") == {"queued": "r-4", "for": "depot"}
-        psutil.Process(cluster.processes["south"].pid).kill()  # with a promise in its outbox
-        cluster.processes["south"].ended(within=10)
-        cluster.start("south")
+        assert asking.result(60) == {"queued": "r-1", "for": "depot"}
+        depot.resume()
         cluster.mend("depot")
         assert cluster.in_step()
-        for node in cluster.ports:
-            done = {one.id: one.body["answer"] for one in cluster.records(node) if one.id.endswith("/done")}
-            assert done == {"r-1/done": "one", "r-2/done": "two", "r-3/done": "three", "r-4/done": "four"}
-        assert cluster.ask("south", "repairs", "four", id="r-4")["answer"] == "four"
-        pids = [process.pid for process in cluster.processes.values()]
-    assert not any(map(psutil.pid_exists, pids))
+    (done,) = [one for one in cluster.records("south") if one.id == "r-1/done"]
+    assert (done.node, done.body["answer"]) == ("depot", "mend my lamp")
+
+
+def test_without_namespaces_there_are_ports_and_it_is_said(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    wires = join(["a", "b"], namespaces=True)
+    try:
+        assert (
+            isinstance(wires, Ports) and "separate ports, for want of" in wires.name and "apt" in wires.name
+        )
+    finally:
+        wires.close()
 
 
 def test_a_node_refuses_what_is_no_request(file: Path, tmp_path: Path) -> None:
@@ -150,17 +226,50 @@ def test_a_node_refuses_what_is_no_request(file: Path, tmp_path: Path) -> None:
             cluster.cut("moon")
 
 
-def test_deploy_up_starts_serves_and_stops_cleanly(file: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "labkit", "deploy", "up", str(file), "--state", str(tmp_path / "state")]
+def deploy_up(file: Path, state: Path, ask: Callable[[dict[str, str], Callable[[str], None]], None]) -> None:
+    """Run `labkit deploy up`, call `ask` with the nodes' addresses and a way to type a line, and end it by SIGTERM."""
+    command = [sys.executable, "-m", "labkit", "deploy", "up", str(file), "--state", str(state)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
-    ) as process:
-        assert process.stdout
-        urls = [process.stdout.readline().split()[1] for _ in range(3)]
-        assert all(httpx.get(f"{url}/ready", trust_env=False).status_code == 200 for url in urls)
+    with subprocess.Popen(command, text=True, env=env, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdin and process.stdout
+        urls = dict(process.stdout.readline().split()[:2] for _ in range(3))
+
+        def typed(line: str) -> None:
+            process.stdin.write(f"{line}\n")
+            process.stdin.flush()
+            assert process.stdout.readline().split(": ")[0] == line.split()[1]
+
+        ask(urls, typed)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-    for url in urls:
+    for url in urls.values():
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/ready", trust_env=False)
+
+
+def request(url: str, agent: str, id: str) -> dict[str, Any]:
+    body = {"id": id, "text": "How is order A10001?"}
+    return httpx.post(f"{url}/agents/{agent}", json=body, timeout=120, trust_env=False).json()  # type: ignore[no-any-return]
+
+
+def survives_the_cut(urls: dict[str, str], typed: Callable[[str], None]) -> None:
+    assert request(urls["north"], "repairs", "r-1")["node"] == "depot"
+    typed("cut depot")
+    assert request(urls["north"], "repairs", "r-2") == {"queued": "r-2", "for": "depot"}
+    assert request(urls["depot"], "repairs", "r-3")["node"] == "depot"
+    typed("mend depot")
+    until = time.monotonic() + 60
+    while "queued" in (found := request(urls["north"], "repairs", "r-2")) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert found["node"] == "depot"
+
+
+def test_deploy_up_starts_serves_survives_the_cut_and_stops_cleanly(file: Path, tmp_path: Path) -> None:
+    deploy_up(file, tmp_path / "state", survives_the_cut)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(300)
+def test_deploy_up_runs_the_shipped_example_as_it_is(tmp_path: Path) -> None:
+    deploy_up(SHIPPED / "cluster.yaml", tmp_path / "state", survives_the_cut)

@@ -6,6 +6,7 @@ table stands for itself.
 
 import ast
 import hashlib
+import inspect
 import json
 import re
 import shutil
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from labkit.classroom.source_guide import VERDICTS, Block, Guide, blocks, examine, exists
+from labkit.classroom.source_guide import VERDICTS, Block, Guide, _probes, blocks, examine, exists
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = next((p for p in (ROOT / "../shared/reference",) if p.is_dir()), None)
@@ -121,6 +122,13 @@ def test_classes_of_the_guide_do_what_the_table_says(id: str) -> None:
 
 
 @guide
+@pytest.mark.parametrize(("id", "total"), [("000-20", 1.5), ("000-21", 1.3)])
+def test_the_guides_shares_of_one_gpu_are_more_than_one(id: str, total: float) -> None:
+    shares = re.findall(r"gpu_memory_utilization\D{1,8}(0\.\d+)", texts()[id])
+    assert sum(map(float, shares)) == pytest.approx(total)
+
+
+@guide
 @pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is not installed")
 def test_the_guides_compose_file_is_one(tmp_path: Path) -> None:
     (tmp_path / "docker-compose.yml").write_text(texts()["003-03"])
@@ -148,6 +156,13 @@ def test_the_guides_worker_runs_and_loses_the_status(tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", blocks(), ids=lambda block: block.id)
 def test_what_the_machine_sees_bears_the_verdict_out(block: Block) -> None:
     assert [str(finding) for finding in examine(block) if finding.holds is False] == []
+
+
+def test_every_probe_is_asked_for() -> None:
+    """A probe that no block names would prove nothing; one that is missing would only be noticed by its block."""
+    names = {name for name, one in _probes().items() if inspect.isfunction(one) and name[0] != "_"}
+    ours = {name for name in names if _probes()[name].__module__ == "<run_path>"}
+    assert ours == {block.probe for block in blocks() if block.probe}
 
 
 def test_names() -> None:
