@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,16 +17,25 @@ from typing import Any
 
 import httpx
 
-from labkit.engines.process import free_port
-
 TOKEN = "a-token-for-tests"
+
+
+def fixed_port() -> int:
+    """Find a port below those the system gives to clients: a killed server's could go to one that calls it."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        try:
+            with socket.create_server(("127.0.0.1", port)):
+                return port
+        except OSError:
+            continue
 
 
 class ClassServer:
     """Start and kill the server; it keeps its port and its state."""
 
     def __init__(self, state: Path, **settings: str) -> None:
-        self.state, self.port, self.settings = state, free_port(), settings
+        self.state, self.port, self.settings = state, fixed_port(), settings
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -34,14 +44,14 @@ class ClassServer:
         command += ["--port", str(self.port), "--state", str(self.state)]
         told = {"LABKIT_INSTRUCTOR_KEY": TOKEN, **self.settings}
         self.process = subprocess.Popen(command, env=os.environ | told, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 httpx.get(self.url, trust_env=False)
                 return
             except httpx.HTTPError:
                 time.sleep(0.05)
-        raise AssertionError("the class's server did not come up")
+        raise AssertionError(f"the class's server did not come up: {self.process.poll()}")
 
     def kill(self) -> None:
         assert self.process
