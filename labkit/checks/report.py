@@ -13,7 +13,6 @@ import random
 import threading
 import uuid
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from labkit.checks.journal import Journal
 from labkit.errors import EngineUnavailable, LabkitError, OptionInvalid
@@ -65,8 +64,10 @@ class Reporter:
         before = self.membership
         member = Membership(url.rstrip("/"), before.student if before else uuid.uuid4().hex, name, key)
         if before is None or before.url != member.url:
-            self._keep(self.sent_file, {"offset": self.journal.read()[1]})
-        self._keep(self.class_file, asdict(member))
+            self._note_sent(self.journal.read()[1])
+        with atomic_file(self.class_file) as temp:
+            temp.chmod(0o600)  # the class's key is in it
+            temp.write_text(json.dumps(asdict(member)), "utf-8")
         return member
 
     def leave(self) -> bool:
@@ -87,7 +88,7 @@ class Reporter:
             with self.journal.alone("sending"):
                 events, end = self.journal.read(self._offset(), BATCH)
                 post(member, [asdict(event) for event in events])
-                self._keep(self.sent_file, {"offset": end})
+                self._note_sent(end)
             total += len(events)
             if len(events) < BATCH:
                 break
@@ -99,10 +100,13 @@ class Reporter:
         except (OSError, ValueError, TypeError, KeyError):
             return 0
 
-    def _keep(self, path: Path, values: dict[str, object]) -> None:
-        with atomic_file(path) as temp:
-            temp.chmod(0o600)  # the class's key is in one of them
-            temp.write_text(json.dumps(values), "utf-8")
+    def _note_sent(self, offset: int) -> None:
+        # Not flushed to disk as other files are: if it is lost, some events are sent again, which does no harm.
+        temp = self.sent_file.with_suffix(".part")
+        with storage_errors(self.sent_file):
+            temp.parent.mkdir(parents=True, exist_ok=True)
+            temp.write_text(json.dumps({"offset": offset}), "utf-8")
+            os.replace(temp, self.sent_file)
 
 
 def post(member: Membership, events: list[dict[str, object]]) -> None:
@@ -111,8 +115,11 @@ def post(member: Membership, events: list[dict[str, object]]) -> None:
 
     body = {"student": member.student, "name": member.name, "events": events}
     headers = {"Authorization": f"Bearer {member.key}"} if member.key else {}
+    secure = member.url.startswith("https")  # without TLS no certificates need to be read
     try:
-        answer = httpx.post(f"{member.url}/events", json=body, headers=headers, timeout=TIMEOUT_S)
+        answer = httpx.post(
+            f"{member.url}/events", json=body, headers=headers, timeout=TIMEOUT_S, verify=secure
+        )
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:
         reason = str(exc) or type(exc).__name__
         raise EngineUnavailable(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -84,8 +85,21 @@ class Hub:
 
 def render(hub: Hub) -> dict[str, str]:
     """Return file names and texts."""
-    made = Environment(
-        loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, keep_trailing_newline=True
-    )
+    made = Environment(loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, keep_trailing_newline=True)
     names = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.j2"))
     return {name.removesuffix(".j2"): made.get_template(name).render(h=hub) for name in names}
+
+
+def read(words: list[str]) -> Hub:
+    """Read settings from NAME=VALUE; raise `OptionInvalid` for an unknown name or a value of another kind."""
+    kinds: dict[str, Any] = {one.name: type(one.default) for one in fields(Hub)}
+    told: dict[str, Any] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in kinds:
+            raise OptionInvalid(f"there is no setting {name!r:.40}", fix=", ".join(kinds))
+        try:
+            told[name] = kinds[name](value)
+        except ValueError:
+            raise OptionInvalid(f"{name} cannot be {value!r:.40}", fix=f"{name}=30") from None
+    return Hub(**told)

@@ -113,3 +113,52 @@ def progress(
         print(f"reported to {member.url} as {member.name!r}{sent}; {reporter.unsent()} events wait")
     else:
         print("reported to nobody")
+
+
+@classroom.command()
+def hub(
+    folder: Annotated[Path, typer.Argument(help="Where to write.")] = Path("hub"),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, as in students=40.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a JupyterHub's files for this class (TLJH, and Zero to JupyterHub), and print the students' link."""
+    from labkit.classroom.hub import read, render
+    from labkit.deploy.render import write
+
+    told = read(settings or [])
+    for path in write(render(told), folder):
+        print(path)
+    print(told.link)
+
+
+@classroom.command()
+def preflight(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for --collect.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Let no engine generate a token.")] = False,
+    class_url: Annotated[
+        str, typer.Option(help="See whether the class answers.", envvar="LABKIT_CLASS_URL")
+    ] = "",
+    gather: Annotated[
+        Path | None, typer.Option("--collect", help="A folder of students' JSON files.", show_default=False)
+    ] = None,
+) -> None:
+    """Check this machine or hub before the day, or read what many have found; exit code 1 if something fails."""
+    import json
+    import platform
+    from contextlib import redirect_stdout
+
+    from labkit.classroom import preflight as look
+
+    if gather:
+        results = look.collect(gather)
+        print(look.table(results))
+        raise typer.Exit(0 if results and all(one.ok for one in results) else 1)
+    with redirect_stdout(sys.stderr):  # what an engine says while it loads is no part of the table
+        result = look.Result(platform.node(), tuple(look.preflight(class_url, deep=not quick)))
+    if as_json:
+        print(json.dumps(result.json(), indent=1))
+    else:
+        print(*result.checks, sep="\n")
+        print("Ready." if result.ok else "Not ready: mend what is marked FAIL.")
+    raise typer.Exit(0 if result.ok else 1)

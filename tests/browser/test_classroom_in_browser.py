@@ -18,9 +18,10 @@ from labkit.errors import EngineUnavailable
 sys.path.append(str(ROOT / "tests" / "classroom"))
 from class_server import TOKEN, class_server  # noqa: E402
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1500)]
 
 STUDENTS = 100
+EXERCISES = {("01", "q1"): 100, ("01", "q2"): 100, ("03", "q2"): 80}  # and how many get it right
 EVIL = "<img src=x onerror='hacked=1'>"
 EVILS = ["<script>hacked=1</script>", EVIL, "طالبة", "'; DROP TABLE events; --", "w" * 40]
 FAINT = """() => {
@@ -42,7 +43,7 @@ class Student(threading.Thread):
     """Work on two labs: wrong attempts, then a right one; every fifth never gets lab 03's second exercise."""
 
     def __init__(self, number: int, folder: Path, url: str) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self.draw, self.stuck = random.Random(number), number % 5 == 0
         self.reporter = Reporter(Journal(folder))
         name = EVILS[number] if number < len(EVILS) else f"student {number}"
@@ -50,20 +51,19 @@ class Student(threading.Thread):
         self.wrong: Counter[tuple[str, str]] = Counter()
 
     def run(self) -> None:
-        for lab in ("01", "03"):
-            self.tell(lab, "", "opened")
-            for exercise in ("q1", "q2"):
-                stuck = self.stuck and (lab, exercise) == ("03", "q2")
-                for _ in range(4 if stuck else self.draw.randrange(3)):
-                    self.wrong[lab, exercise] += 1
-                    self.tell(lab, exercise, "wrong")
-                self.tell(lab, exercise, "hint" if stuck else "right")
+        for lab, exercise in EXERCISES:
+            stuck = self.stuck and (lab, exercise) == ("03", "q2")
+            for _ in range(4 if stuck else self.draw.randrange(3)):
+                self.wrong[lab, exercise] += 1
+                self.tell(lab, exercise, "wrong")
+            self.tell(lab, exercise, "hint" if stuck else "right")
         deadline = time.monotonic() + 300
         while self.reporter.unsent() and time.monotonic() < deadline:
             self.send()
 
     def tell(self, lab: str, exercise: str, what: str) -> None:
         self.reporter.journal.add(lab, exercise, what)  # type: ignore[arg-type]
+        time.sleep(2 * self.draw.random())
         self.send()
 
     def send(self) -> None:
@@ -80,14 +80,14 @@ def test_a_hundred_students_at_once(tmp_path: Path) -> None:
         assert TOKEN not in page.url
         for student in students:
             student.start()
-        expect(page.locator("#students tbody tr").nth(9)).to_be_visible(timeout=120_000)
+        expect(page.locator("#students tbody tr").nth(9)).to_be_visible(timeout=300_000)
         server.kill()
-        expect(page.get_by_role("status")).to_contain_text("asking again", timeout=60_000)
+        expect(page.get_by_role("status")).to_contain_text("asking again", timeout=180_000)
         server.start()
         for student in students:
             student.join(400)
         expect(page.get_by_role("status")).to_contain_text(
-            "100 students, 100 of them active in the last 5 minutes, 20 stall", timeout=60_000
+            "100 students, 100 of them active in the last 5 minutes, 20 stall", timeout=180_000
         )
         assert [s.reporter.unsent() for s in students] == [0] * STUDENTS
         look_at_the_figures(page, students)

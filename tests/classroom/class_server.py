@@ -44,7 +44,7 @@ class ClassServer:
         command += ["--port", str(self.port), "--state", str(self.state)]
         told = {"LABKIT_INSTRUCTOR_KEY": TOKEN, **self.settings}
         self.process = subprocess.Popen(command, env=os.environ | told, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 httpx.get(self.url, trust_env=False)
