@@ -162,3 +162,19 @@ def preflight(
         print(*result.checks, sep="\n")
         print("Ready." if result.ok else "Not ready: mend what is marked FAIL.")
     raise typer.Exit(0 if result.ok else 1)
+
+
+@classroom.command()
+def bundle(
+    folder: Annotated[Path, typer.Argument(help="A new folder, as on a USB stick.")],
+    extras: Annotated[str, typer.Option(help="What to install besides labkit.")] = "widgets,llamaserver",
+    model: Annotated[list[str] | None, typer.Option(help="A model that was pulled here, too.")] = None,
+    solutions: Annotated[bool, typer.Option("--solutions", help="Take the solved labs along.")] = False,
+) -> None:
+    """Collect wheels, labs, data sets and models, with a script that installs them where there is no network."""
+    import labkit
+    from labkit.classroom.bundle import bundle as make
+
+    root = Path(labkit.__file__).resolve().parents[1]
+    print(make(root, folder, extras, tuple(model or ()), solutions))
+    print(f"On a student's machine: python3 {folder / 'install.py'}")

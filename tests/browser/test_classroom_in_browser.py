@@ -95,12 +95,7 @@ def test_a_hundred_students_at_once(tmp_path: Path) -> None:
 
 
 def look_at_the_figures(page: Page, students: list[Student]) -> None:
-    for (lab, exercise), right in {
-        ("01", "q1"): 100,
-        ("01", "q2"): 100,
-        ("03", "q1"): 100,
-        ("03", "q2"): 80,
-    }.items():
+    for (lab, exercise), right in EXERCISES.items():
         row = page.locator("#exercises tr", has=page.get_by_role("rowheader", name=f"{lab} {exercise}"))
         cells = row.locator("td").all_inner_texts()
         assert (cells[0], cells[1]) == (str(100 - right), f"{right} of 100")
