@@ -1,7 +1,8 @@
 """What a student did, one JSON line each: which exercise, and how its check ended. Never an answer or its text.
 
 The file stays on this machine, under `home()/progress`. Sending it is another matter (`report.py`), and off unless
-the student has joined a class. Only notebooks write here: no script, no test, and no solution that an author runs.
+the student has joined a class. Only notebooks write here: no script, no test (nor a notebook that one runs), and no
+solution that an author runs.
 """
 
 from __future__ import annotations
@@ -102,4 +103,5 @@ def note(lab: str, exercise: str, what: What) -> None:
 
 def _in_notebook() -> bool:
     ipython: Any = sys.modules.get("IPython")
-    return getattr(ipython and ipython.get_ipython(), "kernel", None) is not None
+    kernel = getattr(ipython and ipython.get_ipython(), "kernel", None)
+    return kernel is not None and "PYTEST_CURRENT_TEST" not in os.environ

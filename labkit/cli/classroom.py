@@ -178,3 +178,25 @@ def bundle(
     root = Path(labkit.__file__).resolve().parents[1]
     print(make(root, folder, extras, tuple(model or ()), solutions))
     print(f"On a student's machine: python3 {folder / 'install.py'}")
+
+
+@classroom.command()
+def pack(
+    folder: Annotated[Path, typer.Argument(help="Where to write.")] = Path("instructor"),
+    times: Annotated[Path, typer.Option(help="Seconds that `make notebooks` measured.")] = Path(
+        "build/lab_times.jsonl"
+    ),
+    reveal: Annotated[
+        str, typer.Option(help="Where the slides find reveal.js: an address or a folder.", show_default=False)
+    ] = "",
+) -> None:
+    """Write what an instructor reads before the day: overview, routes, a page and slides for each lab."""
+    from labkit.classroom import pack as maker
+    from labkit.classroom.runner import labs_folder
+    from labkit.classroom.timing import read
+
+    measured = read(times)
+    for path in maker.write(folder, maker.labs(labs_folder()), measured, reveal):
+        print(path)
+    if not measured:
+        print(f"There is no {times}, so no seconds are in it: make notebooks", file=sys.stderr)
