@@ -19,7 +19,7 @@ from labkit.errors import EngineUnavailable, LabkitError, OptionInvalid
 from labkit.models.store import atomic_file, storage_errors
 
 BATCH = 100
-TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 NAME_MAX = 40
 COLOURS = "amber blue coral green grey indigo ivory lilac olive pink red silver teal violet white yellow"

@@ -11,7 +11,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -102,20 +102,32 @@ class Board:
             yield db
 
     def take(self, report: Mapping[str, Any]) -> int:
-        """Write a student's batch; return how many events were new. Raise `AnswerInvalid` for one that is no report."""
-        student, name, events = _checked(report)
-        rows = [(e.id, student, e.at, e.lab, e.exercise, e.what) for e in events]
+        """Write one student's batch; return how many events were new. Raise `AnswerInvalid` for what is no report."""
+        (found,) = self.take_all([report])
+        if isinstance(found, AnswerInvalid):
+            raise found
+        return found
+
+    def take_all(self, reports: Sequence[Mapping[str, Any]]) -> list[int | AnswerInvalid]:
+        """Write many batches in one transaction, which is one flush to disk; return what `take` would of each."""
         with self._lock, self._open() as db:
-            known = db.execute("SELECT 1 FROM students WHERE id = ?", (student,)).fetchone()
-            if not known and db.execute("SELECT count(*) FROM students").fetchone()[0] >= MAX_STUDENTS:
-                raise AnswerInvalid(f"there are {MAX_STUDENTS} students already")
-            had = db.execute("SELECT count(*) FROM events WHERE student = ?", (student,)).fetchone()[0]
-            if had + len(rows) > MAX_EVENTS:
-                raise AnswerInvalid(f"a student may report {MAX_EVENTS} events")
-            upsert = "ON CONFLICT (id) DO UPDATE SET name = excluded.name, seen = excluded.seen"
-            db.execute(f"INSERT INTO students VALUES (?, ?, ?) {upsert}", (student, name, time.time()))
-            found = db.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
-            return int(found.rowcount)
+            return [self._take(db, report) for report in reports]
+
+    def _take(self, db: sqlite3.Connection, report: Mapping[str, Any]) -> int | AnswerInvalid:
+        try:
+            student, name, events = _checked(report)
+        except AnswerInvalid as error:
+            return error
+        known = db.execute("SELECT 1 FROM students WHERE id = ?", (student,)).fetchone()
+        if not known and db.execute("SELECT count(*) FROM students").fetchone()[0] >= MAX_STUDENTS:
+            return AnswerInvalid(f"there are {MAX_STUDENTS} students already")
+        had = db.execute("SELECT count(*) FROM events WHERE student = ?", (student,)).fetchone()[0]
+        if had + len(events) > MAX_EVENTS:
+            return AnswerInvalid(f"a student may report {MAX_EVENTS} events")
+        upsert = "ON CONFLICT (id) DO UPDATE SET name = excluded.name, seen = excluded.seen"
+        db.execute(f"INSERT INTO students VALUES (?, ?, ?) {upsert}", (student, name, time.time()))
+        rows = [(e.id, student, e.at, e.lab, e.exercise, e.what) for e in events]
+        return int(db.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?)", rows).rowcount)
 
     def students(self) -> list[Student]:
         """Return all students, each with what follows from their events; of equal names, later ones get a number."""

@@ -49,6 +49,7 @@ class Student(threading.Thread):
         name = EVILS[number] if number < len(EVILS) else f"student {number}"
         self.reporter.join(url, name)
         self.wrong: Counter[tuple[str, str]] = Counter()
+        self.wait = 0.5
 
     def run(self) -> None:
         for lab, exercise in EXERCISES:
@@ -69,8 +70,10 @@ class Student(threading.Thread):
     def send(self) -> None:
         try:
             self.reporter.send()
+            self.wait = 0.5
         except EngineUnavailable:
-            time.sleep(0.2 + self.draw.random())
+            time.sleep(self.wait * (1 + self.draw.random()))
+            self.wait = min(2 * self.wait, 15)
 
 
 def test_a_hundred_students_at_once(tmp_path: Path) -> None:
