@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,14 +63,22 @@ def bundle(
 
 def wheels(root: Path, folder: Path, extras: str) -> None:
     """Collect wheels of labkit and all it needs, at the versions of constraints.txt; build those that have none."""
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet"]
-    asked = ["--wheel-dir", str(folder), "-c", "constraints.txt", f".[{extras}]" if extras else "."]
-    found = subprocess.run([*pip, *asked], cwd=root, text=True, stderr=subprocess.PIPE)
+    if "llamacpp" in extras.split(","):
+        # Compiled for any processor of this kind: what pip has kept may be for this machine's alone, and stop others.
+        portable = {"CMAKE_ARGS": "-DGGML_NATIVE=OFF", **os.environ}
+        _pip(root, folder, "--no-cache-dir", "--no-deps", "llama-cpp-python", env=portable)
+    _pip(root, folder, "--find-links", str(folder), f".[{extras}]" if extras else ".")
+
+
+def _pip(root: Path, folder: Path, *words: str, env: Mapping[str, str] | None = None) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet"]
+    asked = ["--wheel-dir", str(folder), "-c", "constraints.txt", *words]
+    found = subprocess.run([*command, *asked], cwd=root, text=True, stderr=subprocess.PIPE, env=env)
     if found.returncode:
         errors = [line for line in found.stderr.splitlines() if "ERROR" in line]
         raise LabkitError(
             f"pip could not collect the wheels: {' '.join(errors)[:500] or found.stderr[-500:]}",
-            fix="look at the network, or leave an extra out: --extras widgets,llamaserver",
+            fix="look at the network and the compiler, or take less: --extras widgets,llamaserver",
         )
 
 

@@ -167,7 +167,9 @@ def preflight(
 @classroom.command()
 def bundle(
     folder: Annotated[Path, typer.Argument(help="A new folder, as on a USB stick.")],
-    extras: Annotated[str, typer.Option(help="What to install besides labkit.")] = "widgets,llamaserver",
+    extras: Annotated[
+        str, typer.Option(help="What to install besides labkit.")
+    ] = "widgets,llamacpp,agents,rag,ollama,serve",
     model: Annotated[list[str] | None, typer.Option(help="A model that was pulled here, too.")] = None,
     solutions: Annotated[bool, typer.Option("--solutions", help="Take the solved labs along.")] = False,
 ) -> None:
