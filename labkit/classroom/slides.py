@@ -12,6 +12,7 @@ from typing import Any
 from labkit.errors import OptionInvalid
 
 REVEAL = "https://unpkg.com/reveal.js@4.0.2"  # nbconvert's own default
+THEME = "white"  # brings its fonts along; others fetch them from the network
 # nbconvert's page would fetch four more libraries; reveal.js alone is enough for slides.
 PAGE = """{%- extends 'reveal/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
@@ -32,7 +33,7 @@ def slides(lab: Path, reveal: str = "") -> str:
 
     if reveal and not re.fullmatch(r"[\w.:/@-]+", reveal):
         raise OptionInvalid(f"{reveal!r:.60} cannot hold reveal.js", fix="--reveal reveal.js, or an address")
-    exporter = SlidesExporter(raw_template=PAGE, reveal_url_prefix=reveal or REVEAL)
+    exporter = SlidesExporter(raw_template=PAGE, reveal_url_prefix=reveal or REVEAL, reveal_theme=THEME)
     text, _ = exporter.from_notebook_node(
         deck(lab), {"metadata": {"name": lab.stem, "path": str(lab.parent)}}
     )

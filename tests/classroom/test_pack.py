@@ -137,6 +137,7 @@ def test_slides_show_headings_and_code_and_keep_prose_for_the_speaker() -> None:
 def test_slides_need_nothing_but_reveal_js() -> None:
     text = slides(FILES[0], reveal="reveal.js")
     assert 'src="reveal.js/dist/reveal.js"' in text and 'class="notes"' in text
+    assert 'href="reveal.js/dist/theme/white.css"' in text
     assert 'src="http' not in text and 'href="http' not in text and "require(" not in text
     with pytest.raises(OptionInvalid):
         slides(FILES[0], reveal='"><script>')

@@ -4,6 +4,7 @@
 const EVERY_MS = 2000;
 const AWAY_S = 300;
 const SIGNS = { right: "✓", wrong: "✗", hint: "?", solution: "=", "not attempted": "○", opened: "○" };
+const order = new Intl.Collator(undefined, { numeric: true });
 const only = document.getElementById("only");
 const state = document.getElementById("state");
 let last = null;
@@ -49,7 +50,8 @@ function draw(sum) {
   fill("exercises", hard.map(e => row([
     `${e.lab} ${e.exercise}`, e.stalls, `${e.right} of ${e.tried}`, e.attempts ?? "–", e.wrong, e.hint, e.solution,
   ], e.stalls > 0)), "Nobody has tried one yet.");
-  fill("students", sum.students.filter(s => shown(s, sum.now)).map(s => row([
+  const people = sum.students.filter(s => shown(s, sum.now)).sort((a, b) => order.compare(a.name, b.name));
+  fill("students", people.map(s => row([
     s.name, s.lab || "–", place(s) || "–", s.attempts, s.solved, s.minutes.toFixed(0), ago(sum.now - s.seen),
   ], s.stalls)), sum.students.length ? "Nobody." : "Nobody has joined yet.");
   fill("labs", sum.labs.map(l => row([
