@@ -163,6 +163,7 @@ def test_nbmake_runs_are_timed_by_section(tmp_path: Path) -> None:
     row = timing.read(path)["01_a", "solution"]
     assert list(row["sections"]) == [timing.SETUP, "One", "Two"]
     assert 0.5 <= row["sections"]["One"] and row["sections"]["Two"] < row["sections"]["One"]
-    path.open("a").write('{"cut o')
+    with path.open("a") as file:
+        file.write('{"cut o')
     assert json.dumps(timing.read(path)["01_a", "solution"]) == json.dumps(row)
     assert timing.read(tmp_path / "none") == {}
