@@ -36,10 +36,16 @@ class Bundle:
 
 
 def bundle(
-    root: Path, folder: Path, extras: str, models: tuple[str, ...] = (), solutions: bool = False
+    root: Path,
+    folder: Path,
+    extras: str,
+    models: tuple[str, ...] = (),
+    solutions: bool = False,
+    own: tuple[Path, ...] = (),
 ) -> Bundle:
     """Make a bundle from a clone at `root`: needs the network once, and no compiler on the students' side.
 
+    `own` are wheels to take as they are, such as one of llama-cpp-python that need not be compiled then.
     Raises `LabkitError` where pip cannot get or build a wheel, `ModelNotFound` for a model that is not on this disk.
     """
     if not (root / "pyproject.toml").is_file():
@@ -51,6 +57,9 @@ def bundle(
             raise ModelNotFound(f"{name} is not on this disk", fix=f"labkit models pull {name}")
     with store.storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "wheels").mkdir()
+        for wheel in own:
+            shutil.copy(wheel, folder / "wheels")
         wheels(root, folder / "wheels", extras)
         shutil.copytree(root / "labs", folder / "labs", ignore=None if solutions else LEFT_OUT)
         shutil.copytree(root / "datasets", folder / "datasets", ignore=LEFT_OUT)
@@ -63,7 +72,7 @@ def bundle(
 
 def wheels(root: Path, folder: Path, extras: str) -> None:
     """Collect wheels of labkit and all it needs, at the versions of constraints.txt; build those that have none."""
-    if "llamacpp" in extras.split(","):
+    if "llamacpp" in extras.split(",") and not any(folder.glob("llama_cpp_python-*.whl")):
         # Compiled for any processor of this kind: what pip has kept may be for this machine's alone, and stop others.
         portable = {"CMAKE_ARGS": "-DGGML_NATIVE=OFF", **os.environ}
         _pip(root, folder, "--no-cache-dir", "--no-deps", "llama-cpp-python", env=portable)

@@ -172,13 +172,14 @@ def bundle(
     ] = "widgets,llamacpp,agents,rag,ollama,serve",
     model: Annotated[list[str] | None, typer.Option(help="A model that was pulled here, too.")] = None,
     solutions: Annotated[bool, typer.Option("--solutions", help="Take the solved labs along.")] = False,
+    wheel: Annotated[list[Path] | None, typer.Option(help="A wheel of your own to take as it is.")] = None,
 ) -> None:
     """Collect wheels, labs, data sets and models, with a script that installs them where there is no network."""
     import labkit
     from labkit.classroom.bundle import bundle as make
 
     root = Path(labkit.__file__).resolve().parents[1]
-    print(make(root, folder, extras, tuple(model or ()), solutions))
+    print(make(root, folder, extras, tuple(model or ()), solutions, tuple(wheel or ())))
     print(f"On a student's machine: python3 {folder / 'install.py'}")
 
 
