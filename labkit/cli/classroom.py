@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +50,7 @@ def serve(
     if bool(tls_cert) != bool(tls_key):
         raise OptionInvalid("a certificate and its key go together", fix="--tls-cert FILE --tls-key FILE")
     board = Board((state or home() / "classroom") / "class.sqlite")
-    where = f"{'https' if tls_cert else 'http'}://{host}:{port}"
+    where = f"{'https' if tls_cert else 'http'}://{_address(host)}:{port}"
     print(f"Students type: labkit classroom join {where}")
     print(f"The class is at {where}/?token={doors.token}", flush=True)
     if host not in LOOPBACK and not tls_cert:
@@ -63,6 +64,18 @@ def serve(
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,
     )
+
+
+def _address(host: str) -> str:
+    """Return what others type to reach this machine."""
+    if host != "0.0.0.0":
+        return f"[{host}]" if ":" in host else host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: it only settles which address would be used
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])
 
 
 @classroom.command()
