@@ -45,7 +45,7 @@ class Check:
 
     def __str__(self) -> str:
         verdict = {True: "ok", False: "FAIL", None: "note"}[self.ok]
-        return f"{verdict:<5} {self.name:<10} {self.found}" + (f"\n{'':<17}→ {self.fix}" if self.fix else "")
+        return f"{verdict:<5} {self.name:<12} {self.found}" + (f"\n{'':<19}→ {self.fix}" if self.fix else "")
 
 
 def preflight(class_url: str = "", deep: bool = True) -> list[Check]:
