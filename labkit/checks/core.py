@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from labkit.checks.journal import note
 from labkit.errors import LabkitError, NotebookFailed
 from labkit.testing import watch
 
@@ -64,6 +65,7 @@ class Exercise:
     test: Callable[..., str | None]
     hints: tuple[str, ...]
     code: str
+    lab: str = ""
     state: State = "not attempted"
     hints_given: int = field(default=0, repr=False)
 
@@ -71,6 +73,7 @@ class Exercise:
         """Judge the answers and display the verdict."""
         self.state, text = self._judge(answers)
         _show(Feedback(self.name, self.state, text))
+        note(self.lab, self.name, self.state)
         if self.state != "right" and os.environ.get("LABKIT_STRICT") == "1":
             raise NotebookFailed(f"{self.name} is {self.state}: {text}", fix=f"{self.name}.hint()")
 
@@ -79,10 +82,12 @@ class Exercise:
         place = self.hints_given % len(self.hints)
         self.hints_given += 1
         _show(Feedback(self.name, "hint", f"({place + 1} of {len(self.hints)}) {self.hints[place]}"))
+        note(self.lab, self.name, "hint")
 
     def solution(self) -> None:
         """Display the code that solves the exercise."""
         _show(Feedback(self.name, "solution", self.code))
+        note(self.lab, self.name, "solution")
 
     def _judge(self, answers: tuple[Any, ...]) -> tuple[State, str]:
         if not answers or any(answer is ... for answer in answers):
@@ -105,10 +110,11 @@ class Exercises:
         self.all: list[Exercise] = []
         _LABS[lab] = self
         watch()
+        note(lab, "", "opened")
 
     def add(self, test: Callable[..., str | None], *, hints: tuple[str, ...], code: str) -> Exercise:
         """Register the next question, named q1, q2, … in this order."""
-        exercise = Exercise(f"q{len(self.all) + 1}", test, hints, code)
+        exercise = Exercise(f"q{len(self.all) + 1}", test, hints, code, self.lab)
         self.all.append(exercise)
         return exercise
 

@@ -12,6 +12,7 @@ import typer
 import labkit
 from labkit.cli.bench import bench, compare
 from labkit.cli.chat import chat
+from labkit.cli.classroom import classroom
 from labkit.cli.deploy import deploy
 from labkit.cli.engines import engines
 from labkit.cli.eval import evaluate
@@ -126,6 +127,7 @@ app.command(rich_help_panel="Models")(load)
 app.command(rich_help_panel="Models")(sweep)
 app.add_typer(serve, name="serve", rich_help_panel="Models")
 app.add_typer(deploy, name="deploy", rich_help_panel="Models")
+app.add_typer(classroom, name="classroom", rich_help_panel="The labs")
 
 
 app.command(rich_help_panel="For teachers")(grade)

@@ -82,8 +82,9 @@ def choose(
 
 
 def data_folder(name: str = "agent_eval") -> Path:
-    """Return `datasets/NAME` here or in the clone; raise `LabkitError` where there is none."""
-    roots = [Path.cwd(), Path(labkit.__file__).resolve().parents[1]]
+    """Return `datasets/NAME` here, beside this folder or in the clone; raise `LabkitError` where there is none."""
+    # A notebook's folder is labs/, and datasets/ is beside it, too, where labkit itself is installed elsewhere.
+    roots = [Path.cwd(), Path.cwd().parent, Path(labkit.__file__).resolve().parents[1]]
     for folder in (root / "datasets" / name for root in roots):
         if folder.is_dir():
             return folder
