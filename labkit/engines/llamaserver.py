@@ -7,6 +7,7 @@ starts that and speaks to it as to any OpenAI-compatible server.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,9 @@ from labkit.engines.process import ServerProcess, ServerSettings, free_port
 from labkit.engines.settings import require_seconds, require_whole, settings_of
 from labkit.models.card import ModelCard
 from labkit.models.hardware import free_cores
-from labkit.types import Availability
+from labkit.types import Availability, TokenScore
+
+EVERY = 10**6  # more tokens than any vocabulary has
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class LlamaServer(OwnServer):
     """Run a GGUF file in llama.cpp's server. `metrics_url` is where it tells Prometheus how it fares."""
 
     name = "llamaserver"
-    embed = True
+    embed = score = True
     longer = "load(…, context=…) with more tokens for each slot"
     settings: LlamaServerOptions
     embedding: threading.Lock
@@ -96,6 +99,23 @@ class LlamaServer(OwnServer):
             ids = cut(split, limit, truncate)
             told = [self.answer(f"{self.url}/embeddings", input=text)["data"][0] for text in ids]
         return np.array([row["embedding"] for row in told], np.float32), sum(map(len, ids))
+
+    def score_text(self, text: str) -> list[TokenScore]:
+        """Return each token's log-probability: one request a token, as the server tells of the next one only."""
+        root, scores = self.url.removesuffix("/v1"), list[TokenScore]()
+        with self.vendor_errors():
+            pieces = self.answer(f"{root}/tokenize", content=text, with_pieces=True)["tokens"]
+            ids = [piece["id"] for piece in pieces]
+            for at, piece in enumerate(pieces):
+                shown = piece["piece"]  # bytes, where they are no whole character
+                said = shown if isinstance(shown, str) else bytes(shown).decode("utf-8", "replace")
+                chance = self._next(root, ids[:at]).get(ids[at], -math.inf) if at else math.nan
+                scores.append(TokenScore(ids[at], said, chance))
+        return scores
+
+    def _next(self, root: str, ids: Sequence[int]) -> dict[int, float]:
+        told = self.answer(f"{root}/completion", prompt=ids, n_predict=1, n_probs=EVERY, cache_prompt=True)
+        return {row["id"]: row["logprob"] for row in told["completion_probabilities"][0]["top_logprobs"]}
 
     def answer(self, url: str, **body: Any) -> Any:
         """Return what the server says to a request; raise the `LabkitError` its status means."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from labkit.types import Message, Tool
@@ -38,7 +39,12 @@ def grammar_for(tools: Sequence[Tool], messages: Sequence[Message], constrained:
 
 
 def call_grammar(tools: Sequence[Tool]) -> str:
-    """Allow prose, calls of the offered tools in Hermes form, or prose and then calls."""
+    """Allow prose, calls of the offered tools in Hermes form, or prose and then calls.
+
+    Without llama-cpp-python, whose converter knows more of JSON schema, arguments come in the order of the schema.
+    """
+    if find_spec("llama_cpp") is None:
+        return copying_grammar(tools, ())
     from labkit.engines.llamacpp_sampling import tools_grammar
 
     return PROSE + tools_grammar(tools).replace("root ::=", "calls ::=", 1)

@@ -106,3 +106,12 @@ def test_no_tools_and_no_wish_give_no_grammar() -> None:
     assert grammar_for((), SAID, True) is None and grammar_for(TOOLS, SAID, False) is None
     assert grammar_for(TOOLS, SAID, True) == call_grammar(TOOLS)
     assert grammar_for(TOOLS, SAID, "copy") == copying_grammar(TOOLS, SAID)
+
+
+def test_without_llama_cpp_python_calls_are_held_to_the_schemas_all_the_same(
+    nano: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labkit.engines.toolgrammar.find_spec", lambda name: None)
+    grammar = call_grammar(TOOLS)
+    assert admits(nano.engine.context, grammar, call("add_to_cart", '{"item": "any", "quantity": 17}'))
+    assert not admits(nano.engine.context, grammar, call("add_to_cart", '{"item": "any"}'))
