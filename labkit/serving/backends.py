@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 
-import httpx
 import psutil
 
 from labkit.engines.base import Model
@@ -20,6 +19,7 @@ from labkit.models.catalog import find
 from labkit.models.fit import needs
 from labkit.serving.remote import Remote
 from labkit.serving.settings import Backend
+from labkit.serving.wire import Connections
 from labkit.types import Chunk, GenerationOptions, Message, Tool
 
 PROBE: list[Message] = [{"role": "user", "content": "Hi"}]
@@ -28,7 +28,7 @@ PROBE: list[Message] = [{"role": "user", "content": "Hi"}]
 class Node:
     """Run one backend: start it, ask it, stop it. Counts what is under way; whether to ask is the router's affair."""
 
-    def __init__(self, spec: Backend, http: httpx.AsyncClient) -> None:
+    def __init__(self, spec: Backend, http: Connections) -> None:
         if not spec.url and spec.url_or_engine not in ("auto", *entries()):
             raise ModelNotFound(
                 f"there is no engine {spec.url_or_engine!r:.40}", fix=", ".join(sorted(entries()))
@@ -153,9 +153,9 @@ class Node:
             async with aclosing(source):
                 async for chunk in source:
                     yield chunk
-        except httpx.ConnectError as exc:
+        except ConnectionRefusedError as exc:
             raise EngineUnavailable(f"nothing answers at {self.spec.name}", fix="start it") from exc
-        except httpx.HTTPError as exc:
+        except OSError as exc:
             raise EngineFailed(f"{self.spec.name} broke off ({type(exc).__name__})", fix="ask again") from exc
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
             what = f"{self.spec.name} sent what is no OpenAI answer ({type(exc).__name__})"
@@ -173,7 +173,7 @@ class Node:
                 vectors, count = await asyncio.to_thread(self.model.embed, list(texts))
                 return vectors.tolist(), count
             return await self.remote.embed(texts)
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as exc:
+        except (OSError, ValueError, LookupError, TypeError) as exc:
             raise EngineFailed(
                 f"{self.spec.name} made no embeddings ({type(exc).__name__})", fix="ask again"
             ) from exc

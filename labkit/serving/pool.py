@@ -12,9 +12,9 @@ from labkit.errors import LabkitError, ModelNotFound, NotEnoughMemory
 from labkit.models.fit import size
 from labkit.serving.backends import Node
 from labkit.serving.refused import Refused
-from labkit.serving.remote import client
 from labkit.serving.settings import Backend, Settings
 from labkit.serving.telemetry import Telemetry
+from labkit.serving.wire import Connections
 
 LOOK_EVERY_S = 0.2
 RESTART_PAUSE_S = 1.0
@@ -26,7 +26,7 @@ class Pool:
 
     def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
         self.settings = settings
-        self.http = client(any(backend.url.startswith("https") for backend in settings.backends))
+        self.http = Connections()
         self.nodes = {spec.name: Node(spec, self.http) for spec in settings.backends}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._tried: dict[str, float] = {}
