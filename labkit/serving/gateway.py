@@ -26,7 +26,6 @@ from labkit.serving.refused import Refused, refused
 from labkit.serving.router import Router
 from labkit.serving.settings import Settings
 from labkit.serving.telemetry import HUNG_UP, Telemetry
-from labkit.serving.tracing import tracing
 from labkit.serving.trim import estimate, trim
 from labkit.types import Chunk, Tool
 
@@ -38,8 +37,12 @@ class Gateway:
     """Hold the parts, and lead requests through them."""
 
     def __init__(self, settings: Settings) -> None:
-        self.tracing = tracing(settings.traces) if settings.traces else None
-        self.settings, self.telemetry = settings, Telemetry(self.tracing)
+        self.settings, self.tracing = settings, None
+        if settings.traces:
+            from labkit.serving.tracing import tracing
+
+            self.tracing = tracing(settings.traces)
+        self.telemetry = Telemetry(self.tracing)
         folder = settings.folder
         self.keys = Keys(folder / "keys.sqlite")
         self.requests = Meter(self.keys.db, "requests", MINUTE)

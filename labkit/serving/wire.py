@@ -35,13 +35,13 @@ class Wire(asyncio.Protocol):
 
     def _begin(self) -> None:
         self.parser = httptools.HttpResponseParser(self)
-        self.status, self.headers, self.done = 0, dict[str, str](), False
+        self.status, self.headers, self.done, self._stays = 0, dict[str, str](), False, False
         self._came, self._size, self._error = list[bytes](), 0, ""
 
     @property
     def free(self) -> bool:
         """Return whether it can carry the next request."""
-        return self.done and not self.closed.done() and self.parser.should_keep_alive()
+        return self._stays and not self.closed.done()
 
     def send(self, data: bytes) -> None:
         """Send a request."""
@@ -117,8 +117,8 @@ class Wire(asyncio.Protocol):
         self._size += len(data)
 
     def on_message_complete(self) -> None:
-        """Note the end."""
-        self.done = True
+        """Note the end, and whether the server will take another request."""
+        self.done, self._stays = True, self.parser.should_keep_alive()
 
 
 class Connections:
@@ -147,22 +147,19 @@ class Connections:
             wire.send("\r\n".join(lines).encode("ascii") + body)
             await wire.head()
             yield wire
+        finally:
             idle = self._idle.setdefault((to.scheme, to.netloc), [])
             if wire.free and len(idle) < MOST_IDLE:
                 wire.idle_since = time.monotonic()
                 idle.append(wire)
-                return
-        finally:
-            if not wire.idle_since:
+            else:
                 wire.transport.abort()
 
     def _kept(self, to: SplitResult) -> Wire | None:
         idle = self._idle.get((to.scheme, to.netloc), [])
         while idle:
             wire = idle.pop()
-            fresh = time.monotonic() - wire.idle_since < IDLE_S
-            wire.idle_since = 0.0
-            if wire.free and fresh:
+            if wire.free and time.monotonic() - wire.idle_since < IDLE_S:
                 return wire
             wire.transport.abort()
         return None
