@@ -33,9 +33,17 @@ from labkit.serving.openai_api import (
     read_embeddings,
     sse,
 )
-from labkit.serving.refused import Refused, error_object, error_response, json_response, refused
+from labkit.serving.refused import (
+    HUNG_UP,
+    Refused,
+    error_object,
+    error_response,
+    json_response,
+    refused,
+    status_of,
+)
 from labkit.serving.settings import Settings
-from labkit.serving.telemetry import CONTENT_TYPE, HUNG_UP
+from labkit.serving.telemetry import CONTENT_TYPE
 from labkit.serving.trim import estimate
 from labkit.serving.web import Gone, Streamed, body_of, collected, key_of, local_only, unless_gone
 from labkit.types import Chunk
@@ -98,7 +106,7 @@ def endpoint(gateway: Gateway, path: str, work: Work) -> Callable[[Request], Awa
             exchange.end(HUNG_UP)
             return Response(status_code=HUNG_UP)  # nobody reads it
         except BaseException as error:
-            exchange.end(500 if isinstance(error, Exception) else HUNG_UP)
+            exchange.end(status_of(error))
             raise
         if not isinstance(response, StreamingResponse):
             exchange.end(response.status_code)
@@ -203,8 +211,8 @@ async def feedback(gateway: Gateway, exchange: Exchange, request: Request) -> Re
 
 
 async def health(gateway: Gateway, exchange: Exchange, request: Request) -> Response:
-    """Say that the program runs."""
-    return json_response({"status": "ok"})
+    """Say that the program runs, and in which state each backend is."""
+    return json_response({"status": "ok", "backends": {s["name"]: s["state"] for s in gateway.states()}})
 
 
 async def ready(gateway: Gateway, exchange: Exchange, request: Request) -> Response:

@@ -37,7 +37,7 @@ class Node:
         self.card: ModelCard = find(spec.model, served=bool(spec.url))
         self.model: Model | None = None
         self.active, self.last_used = 0, time.monotonic()
-        self.wanted = True  # False: stopped by hand
+        self.wanted, self.failed = True, ""  # stopped by hand; why the last start failed
         self._starting = asyncio.Lock()
 
     @property
@@ -96,6 +96,14 @@ class Node:
 
     async def start(self) -> None:
         """Load the model, and let it write a token, so that the first student does not wait for what is lazy."""
+        try:
+            await self._start()
+        except Exception as error:
+            self.failed = error.what if isinstance(error, LabkitError) else f"{type(error).__name__}: {error}"
+            raise
+        self.failed = ""
+
+    async def _start(self) -> None:
         async with self._starting:
             if self.spec.url:
                 return await self.remote.look_up()
@@ -111,6 +119,14 @@ class Node:
                 self.remote.at(model.engine.url, model.engine.dialect)
             self.model, self.last_used = model, time.monotonic()
         await self.probe()
+
+    async def _need_model(self) -> None:
+        if self.loaded:
+            return
+        try:
+            await self.start()
+        except LabkitError as error:  # whatever is wrong, it is not the request
+            raise EngineUnavailable(f"{self.spec.name} cannot start: {error.what}", fix=error.fix) from error
 
     async def stop(self, now: bool = False) -> None:
         """Wait for what is under way (unless it must be `now`), then free the model."""
@@ -143,8 +159,7 @@ class Node:
         """Yield an answer; closing this hangs up, and the engine stops. Raises `LabkitError`s only."""
         self.active, self.last_used = self.active + 1, time.monotonic()
         try:
-            if not self.loaded:
-                await self.start()
+            await self._need_model()
             model = self.model
             if self.remote.url or model is None:
                 source = self.remote.stream(messages, tools, options, headers or {})
@@ -167,8 +182,7 @@ class Node:
         """Return a vector for each text, and the tokens read."""
         self.active, self.last_used = self.active + 1, time.monotonic()
         try:
-            if not self.loaded:
-                await self.start()
+            await self._need_model()
             if self.model:
                 vectors, count = await asyncio.to_thread(self.model.embed, list(texts))
                 return vectors.tolist(), count

@@ -48,13 +48,17 @@ class Remote:
         self.url, self.dialect = url, dialect
 
     async def look_up(self) -> None:
-        """Learn which kind of server it is. One that does not answer yet may do so later."""
-        with suppress(OSError, ValueError, LookupError, TypeError):
+        """Learn which kind of server it is; raise `EngineUnavailable` if nothing answers. A list is no must."""
+        try:
             async with (
                 asyncio.timeout(CONNECT_S),
                 self.http.ask(f"{self.url}/models", self._headers()) as wire,
             ):
-                listed = json.loads(await wire.read())
+                said = await wire.read()
+        except OSError as exc:  # a TimeoutError is one, too
+            raise EngineUnavailable(f"nothing answers at {self.url}", fix="start it") from exc
+        with suppress(ValueError, LookupError, TypeError):
+            listed = json.loads(said)
             owners = {model["id"]: str(model.get("owned_by")) for model in listed["data"]}
             self.dialect = DIALECTS.get(owners.get(self.spec.model, ""), PLAIN)
 

@@ -8,17 +8,23 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 from running_gateway import HELLO, Running, wait_for
 from upstream import WORDS, Upstream
 
 from labkit.engines.process import free_port
+from labkit.serving.audit import STRANGERS
+from labkit.serving.endpoint import start_gateway
 from labkit.serving.keys import Keys
 
 Start = Callable[..., Running]
@@ -181,6 +187,64 @@ def test_5_bad_keys(start: Start, two: tuple[Upstream, Upstream]) -> None:
     running.gateway.audit.flush()
     assert key not in (running.state / "audit.jsonl").read_text() + running.http.get("/openapi.json").text
     assert key.encode() not in (running.state / "keys.sqlite").read_bytes()
+
+
+@pytest.mark.heavy
+def test_5_a_thousand_bad_keys_a_second_keep_nobody_waiting(
+    tmp_path: Path, two: tuple[Upstream, Upstream]
+) -> None:
+    """Calm and flood take turns; the gateway and the flood have processes of their own."""
+    state, rounds, calm, flood = tmp_path / "state", 4, list[float](), list[float]()
+    keys = Keys(state / "keys.sqlite")
+    _, key = keys.add("Ada", requests=10**6, tokens=10**9)
+    keys.close()
+    gateway, url = start_gateway(two[0].backend, state=state, keys=True, cache="off")
+    codes, seconds = Counter[str](), 0.0
+    try:
+        headers = {"Authorization": f"Bearer {key}"}
+        with httpx.Client(base_url=url, trust_env=False, timeout=30, headers=headers) as http:
+            ask_in_turn(http, 50)
+            for _ in range(rounds):
+                calm += ask_in_turn(http, 250)
+                with flooding(url) as ended:
+                    flood += ask_in_turn(http, 250)
+                codes, seconds = codes + Counter(ended["codes"]), seconds + ended["seconds"]
+    finally:
+        gateway.stop()
+    p99 = [float(np.percentile(run, 99)) for run in (calm, flood)]
+    print(f"\n{codes.total()} bad keys, {codes.total() / seconds:.0f} a second")
+    print(f"p99 {1e3 * p99[0]:.1f} ms calm, {1e3 * p99[1]:.1f} ms: × {p99[1] / p99[0]:.2f} (Reach ≤ 2)")
+    assert set(codes) == {"401"} and codes.total() >= 1_000
+    assert len(two[0].asked) == 50 + 2 * rounds * 250  # none of them reached an engine
+    told = [line for line in lines(state) if line["status"] == 401]
+    assert len(told) <= (seconds + 2 * rounds) * STRANGERS  # nor fill they the disk
+    assert len(told) + sum(line.get("left_out", 0) for line in told) <= codes.total()
+    assert p99[1] <= 6 * p99[0]
+
+
+def ask_in_turn(http: httpx.Client, count: int) -> list[float]:
+    """Ask so many times, one after the other; return the seconds of each."""
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        assert http.post("/v1/chat/completions", json=ASK).status_code == 200
+        times.append(time.perf_counter() - began)
+    return times
+
+
+@contextmanager
+def flooding(url: str) -> Iterator[dict]:
+    """Send 1,000 bad keys a second while the block runs, two seconds at least; yield what is known at its end."""
+    command = [sys.executable, str(Path(__file__).with_name("key_flood.py")), url.rpartition(":")[2], "1000"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            ended, least = dict[str, Any](), time.monotonic() + 2
+            time.sleep(0.5)
+            yield ended
+            time.sleep(max(0.0, least - time.monotonic()))
+            ended |= json.loads(process.communicate(timeout=30)[0])
+        finally:
+            process.kill()
 
 
 def test_6_an_engine_dies_before_its_first_byte(start: Start, two: tuple[Upstream, Upstream]) -> None:
