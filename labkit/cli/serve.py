@@ -103,6 +103,7 @@ def _ollama(model: str, engine: str, host: str, port: int, options: dict[str, An
 def _need_serve() -> None:
     try:
         import fastapi  # noqa: F401
+        import httptools  # noqa: F401
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as exc:
