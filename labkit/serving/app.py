@@ -11,12 +11,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import fastapi
 import uvicorn
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Match
+from starlette.routing import Match, Route
 
 import labkit
 from labkit.errors import LabkitError, OptionInvalid
@@ -52,7 +52,7 @@ Work = Callable[[Gateway, Exchange, Request], Awaitable[Response]]
 NOBODY = User("", "", "none")
 
 
-def create_app(settings: Settings) -> fastapi.FastAPI:
+def create_app(settings: Settings) -> Starlette:
     """Return the application; `app.state.gateway` holds its parts."""
     from labkit.serving.admin import ROUTES as ADMIN
     from labkit.serving.ollama_gateway import ROUTES as OLLAMA
@@ -60,22 +60,16 @@ def create_app(settings: Settings) -> fastapi.FastAPI:
     gateway = Gateway(settings)
 
     @asynccontextmanager
-    async def lifespan(_: fastapi.FastAPI) -> AsyncGenerator[None, None]:
+    async def lifespan(_: Starlette) -> AsyncGenerator[None, None]:
         async with gateway.running():
             yield
 
-    told = json.loads(Path(__file__).with_name("openapi.json").read_text("utf-8"))
-    app = fastapi.FastAPI(
-        title="labkit serve", version=labkit.__version__, lifespan=lifespan, docs_url=None, redoc_url=None
-    )
-    app.state.gateway = gateway
+    routes = [Route("/openapi.json", description, methods=["GET"])]
     for way, work in {**ROUTES, **ADMIN, **OLLAMA}.items():
         method, path = way.split()
-        handle = endpoint(gateway, path, work)
-        app.add_api_route(
-            path, handle, methods=[method], response_model=None, openapi_extra=told.get(way), name=way
-        )
-    app.add_exception_handler(HTTPException, no_such_route)
+        routes.append(Route(path, endpoint(gateway, path, work), methods=[method]))
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: no_such_route})
+    app.state.gateway = gateway
     return app
 
 
@@ -112,9 +106,17 @@ def endpoint(gateway: Gateway, path: str, work: Work) -> Callable[[Request], Awa
             exchange.end(response.status_code)
         return response
 
-    # Without the annotation as an object, FastAPI would take the request for a parameter.
-    handle.__annotations__ = {"request": Request, "return": Response}
     return handle
+
+
+async def description(request: Request) -> Response:
+    """Describe the routes as OpenAPI does, out of openapi.json."""
+    paths: dict[str, dict[str, Any]] = {}
+    for way, told in json.loads(Path(__file__).with_name("openapi.json").read_text("utf-8")).items():
+        method, path = way.split()
+        paths.setdefault(path.replace(":path", ""), {})[method.lower()] = {"operationId": way, **told}
+    info = {"title": "labkit serve", "version": labkit.__version__}
+    return json_response({"openapi": "3.1.0", "info": info, "paths": paths})
 
 
 async def no_such_route(request: Request, error: Exception) -> Response:

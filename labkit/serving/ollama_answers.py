@@ -74,6 +74,18 @@ def figures(first: float, last: Chunk) -> Line:
     }
 
 
+def merged(lines: list[Line]) -> Line:
+    """Return one object in place of a stream: the last line, with the text and the calls of all."""
+    last = lines[-1]
+    if "response" in last:
+        last["response"] = "".join(line["response"] for line in lines)
+    elif message := last.get("message"):
+        message["content"] = "".join(line["message"]["content"] for line in lines)
+        if calls := [call for line in lines for call in line["message"].get("tool_calls", ())]:
+            message["tool_calls"] = calls
+    return last
+
+
 def generate(models: Models, body: asked.GenerateRequest) -> Iterator[Line]:
     """Answer a prompt as if it were a chat's only message."""
     models.get(body.model)

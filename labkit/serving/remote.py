@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from labkit.engines.openai import TOO_LONG
-from labkit.engines.openai_request import DIALECTS, PLAIN, Dialect, checked_url, reads_calls, request_body
+from labkit.engines.openai_request import DIALECTS, PLAIN, Dialect, checked_address, reads_calls, request_body
 from labkit.engines.openai_stream import DONE, EventReader, StreamedAnswer, error_in, message_of
 from labkit.engines.toolcalls import parse_call
 from labkit.errors import ContextOverflow, EngineFailed, EngineUnavailable, LabkitError, OptionInvalid
@@ -41,7 +41,7 @@ class Remote:
         self.key = os.environ.get(spec.key_env, "").strip() if spec.key_env else ""
         if not (self.key.isascii() and self.key.isprintable()):
             raise OptionInvalid(f"what {spec.key_env} holds is no key", fix="export it again, in one line")
-        self.url = str(checked_url(spec.url, spec.key_env if self.key else "")) if spec.url else ""
+        self.url = checked_address(spec.url, spec.key_env if self.key else "") if spec.url else ""
 
     def at(self, url: str, dialect: Dialect) -> None:
         """Say where it is now."""
