@@ -13,6 +13,7 @@ from labkit.serving.gateway import Gateway
 from labkit.serving.openai_api import parse
 from labkit.serving.refused import Refused, json_response
 from labkit.serving.settings import Backend
+from labkit.serving.states import states
 from labkit.serving.web import body_of
 
 
@@ -25,7 +26,7 @@ def require_admin(exchange: Exchange) -> None:
 async def see(gateway: Gateway, exchange: Exchange, request: Request) -> Response:
     """List the backends."""
     require_admin(exchange)
-    return json_response({"backends": gateway.states()})
+    return json_response({"backends": states(gateway.router)})
 
 
 async def change(gateway: Gateway, exchange: Exchange, request: Request) -> Response:
@@ -44,7 +45,7 @@ async def change(gateway: Gateway, exchange: Exchange, request: Request) -> Resp
     else:
         raise OptionInvalid(f"action cannot be {action!r:.40}", fix="start, stop or replace")
     exchange.told |= {"action": action, "backend": text.partition("=")[0]}
-    return json_response({"backends": gateway.states()})
+    return json_response({"backends": states(gateway.router)})
 
 
 async def alerted(gateway: Gateway, exchange: Exchange, request: Request) -> Response:

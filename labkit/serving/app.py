@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import json
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -16,9 +14,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Match, Route
+from starlette.routing import Route
 
-import labkit
 from labkit.errors import LabkitError, OptionInvalid
 from labkit.serving.exchange import Exchange
 from labkit.serving.gateway import Gateway
@@ -43,13 +40,25 @@ from labkit.serving.refused import (
     status_of,
 )
 from labkit.serving.settings import Settings
+from labkit.serving.states import states
 from labkit.serving.telemetry import CONTENT_TYPE
 from labkit.serving.trim import estimate
-from labkit.serving.web import Gone, Streamed, body_of, collected, key_of, local_only, unless_gone
+from labkit.serving.web import (
+    Gone,
+    Streamed,
+    body_of,
+    collected,
+    description,
+    key_of,
+    local_only,
+    no_such_route,
+    unless_gone,
+)
 from labkit.types import Chunk
 
 Work = Callable[[Gateway, Exchange, Request], Awaitable[Response]]
 NOBODY = User("", "", "none")
+OPEN_TO_ALL = ("/health", "/ready", "/")
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -73,20 +82,24 @@ def create_app(settings: Settings) -> Starlette:
     return app
 
 
+def arrival(gateway: Gateway, path: str, request: Request) -> tuple[Exchange, Refused | None]:
+    """Find out who asks, and begin to note what comes of it; say why, if this one may not."""
+    user, no = NOBODY, None
+    try:
+        if not gateway.settings.keys:
+            local_only(request)
+        user = NOBODY if path in OPEN_TO_ALL else gateway.who(key_of(request))
+    except Refused as error:
+        no = error
+    seen = gateway.telemetry.request(path, user.role, user.id, request.headers)
+    return Exchange(gateway.audit, seen, user, path), no
+
+
 def endpoint(gateway: Gateway, path: str, work: Work) -> Callable[[Request], Awaitable[Response]]:
-    """Return what finds out who asks, does the work, and answers for whatever went wrong."""
-    open_to_all = path in ("/health", "/ready", "/")
+    """Return what does the work for whoever may ask, and answers for whatever went wrong."""
 
     async def handle(request: Request) -> Response:
-        user, no = NOBODY, None
-        try:
-            if not gateway.settings.keys:
-                local_only(request)
-            user = NOBODY if open_to_all else gateway.who(key_of(request))
-        except Refused as error:
-            no = error
-        seen = gateway.telemetry.request(path, user.role, user.id, request.headers)
-        exchange = Exchange(gateway.audit, seen, user, path)
+        exchange, no = arrival(gateway, path, request)
         try:
             if no:
                 raise no
@@ -107,27 +120,6 @@ def endpoint(gateway: Gateway, path: str, work: Work) -> Callable[[Request], Awa
         return response
 
     return handle
-
-
-async def description(request: Request) -> Response:
-    """Describe the routes as OpenAPI does, out of openapi.json."""
-    paths: dict[str, dict[str, Any]] = {}
-    for way, told in json.loads(Path(__file__).with_name("openapi.json").read_text("utf-8")).items():
-        method, path = way.split()
-        paths.setdefault(path.replace(":path", ""), {})[method.lower()] = {"operationId": way, **told}
-    info = {"title": "labkit serve", "version": labkit.__version__}
-    return json_response({"openapi": "3.1.0", "info": info, "paths": paths})
-
-
-async def no_such_route(request: Request, error: Exception) -> Response:
-    """Answer for a path or a method that does not exist."""
-    assert isinstance(error, HTTPException)
-    no = Refused(error.status_code, "no_such_route", f"{error.detail}", "see /openapi.json")
-    response = error_response(no)
-    if error.status_code == 405:
-        routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-        response.headers["Allow"] = ", ".join(sorted(set().union(*(route.methods for route in routes))))
-    return response
 
 
 async def respond(gateway: Gateway, exchange: Exchange, request: Request, ask: Ask, form: Format) -> Response:
@@ -214,7 +206,9 @@ async def feedback(gateway: Gateway, exchange: Exchange, request: Request) -> Re
 
 async def health(gateway: Gateway, exchange: Exchange, request: Request) -> Response:
     """Say that the program runs, and in which state each backend is."""
-    return json_response({"status": "ok", "backends": {s["name"]: s["state"] for s in gateway.states()}})
+    return json_response(
+        {"status": "ok", "backends": {s["name"]: s["state"] for s in states(gateway.router)}}
+    )
 
 
 async def ready(gateway: Gateway, exchange: Exchange, request: Request) -> Response:

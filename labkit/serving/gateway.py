@@ -7,13 +7,11 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import psutil
 
 from labkit.serving.alerts import Alerts
 from labkit.serving.audit import Audit
-from labkit.serving.backends import Node
 from labkit.serving.cache import Cache
 from labkit.serving.exchange import Bill, Exchange, outcome
 from labkit.serving.filters import Mask, check_prompt, redact
@@ -24,6 +22,7 @@ from labkit.serving.queueing import Deadlines, Line
 from labkit.serving.refused import Refused, status_of
 from labkit.serving.router import Router
 from labkit.serving.settings import Settings
+from labkit.serving.states import none_can_answer, trouble
 from labkit.serving.telemetry import Telemetry
 from labkit.serving.trim import estimate, trim
 from labkit.types import Chunk, Tool
@@ -98,7 +97,7 @@ class Gateway:
             self.telemetry.disk_free.set(psutil.disk_usage(str(self.settings.folder)).free)
             for name, node in self.pool.nodes.items():
                 if node.wanted:
-                    self.telemetry.backend(name, not self.router.trouble(node), node.memory)
+                    self.telemetry.backend(name, not trouble(self.router, node), node.memory)
                 else:
                     self.telemetry.gone(name)
             await asyncio.sleep(TICK_S)
@@ -129,32 +128,7 @@ class Gateway:
 
         What a backend said may hold names of files: with keys, it is for `/admin/models` alone.
         """
-        nodes = {name: node for name, node in self.pool.nodes.items() if node.wanted}
-        wrong = {name: why for name, node in nodes.items() if (why := self.router.trouble(node))}
-        if self.closed or len(wrong) < len(nodes):
-            return self.closed
-        said = (name if self.settings.keys else f"{name}: {why}" for name, why in wrong.items())
-        return f"no backend can answer ({'; '.join(said) or 'none is started'})"
-
-    def states(self) -> list[dict[str, Any]]:
-        """Return what each backend is doing."""
-        return [self._state(name, node) for name, node in self.pool.nodes.items()]
-
-    def _state(self, name: str, node: Node) -> dict[str, Any]:
-        why = self.router.trouble(node)
-        calm = "stopped" if not node.wanted else "starting" if node.starting else "up"
-        return {
-            "name": name,
-            "model": node.spec.model,
-            "engine": "url" if node.spec.url else node.engine,
-            "state": "dead" if node.dead and node.wanted else "failed" if calm == "up" and why else calm,
-            "why": why,
-            "loaded": node.loaded,
-            "breaker": "open" if self.router.breaker(node).open else "closed",
-            "active": node.active,
-            "bytes": node.memory,
-            "weight": node.spec.weight,
-        }
+        return self.closed or none_can_answer(self.router, reasons=not self.settings.keys)
 
     def who(self, key: str) -> User:
         """Return whose key it is; without a key, this machine's own user where none is demanded."""

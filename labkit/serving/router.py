@@ -133,15 +133,6 @@ class Router:
         elif breaker.failures == FAILURES:
             breaker.wait()
 
-    def trouble(self, node: Node) -> str:
-        """Say why nothing can be expected of a node now; nothing where all is well."""
-        breaker = self.breaker(node)
-        if node.dead:
-            return "its process has ended"
-        if node.starting:
-            return "its model is being loaded"
-        return node.failed or (breaker.why if breaker.open or breaker.failing else "")
-
     async def attempts(
         self, nodes: list[Node], until: float, trail: list[Tried], work: Callable[[Node, Tried], Awaitable[T]]
     ) -> T:
@@ -182,20 +173,8 @@ class Router:
         nodes = self.able(ask.model, ask.task)
         share = min(2, len(nodes))  # a silent node leaves the next one time
 
-        async def begin(node: Node, tried: Tried) -> Answer:
-            attempt = seen.engine(node.spec.name, ask.model)
-            answer = Answer(node, attempt, node.stream(ask.messages, ask.tools, ask.options, attempt.headers))
-            try:
-                while not answer.chunks or (not ask.stream and not answer.chunks[-1].finish_reason):
-                    limit = self.stall if answer.chunks else max(0.01, until - time.monotonic()) / share
-                    answer.chunks.append(await self.deadlines.next(answer.source, limit))
-            except StopAsyncIteration:
-                raise EngineTimeout(f"{node.spec.name} said nothing", fix="ask again") from None
-            except BaseException:
-                with attempt:
-                    await answer.source.aclose()
-                    raise
-            return answer
+        def begin(node: Node, tried: Tried) -> Awaitable[Answer]:
+            return self._begin(node, ask, seen, (until - time.monotonic()) / share)
 
         answer = await self.attempts(nodes, until, trail, begin)
         delivered, chunk = 0, Chunk()
@@ -213,6 +192,22 @@ class Router:
             finally:
                 used = chunk.usage or Usage(0, delivered)
                 attempt.usage(used.prompt_tokens, used.completion_tokens, used.cached_tokens)
+
+    async def _begin(self, node: Node, ask: Ask, seen: Request, within: float) -> Answer:
+        """Ask a node, and wait for its first chunk; for all of them where the answer is not streamed."""
+        attempt = seen.engine(node.spec.name, ask.model)
+        answer = Answer(node, attempt, node.stream(ask.messages, ask.tools, ask.options, attempt.headers))
+        try:
+            while not answer.chunks or (not ask.stream and not answer.chunks[-1].finish_reason):
+                limit = self.stall if answer.chunks else max(0.01, within)
+                answer.chunks.append(await self.deadlines.next(answer.source, limit))
+        except BaseException as error:
+            with attempt:
+                await answer.source.aclose()
+                if isinstance(error, StopAsyncIteration):
+                    raise EngineTimeout(f"{node.spec.name} said nothing", fix="ask again") from None
+                raise
+        return answer
 
     async def _go_on(self, answer: Answer, tried: Tried) -> Chunk:
         """Return the next chunk of an answer that was begun; nobody can take it over any more."""
