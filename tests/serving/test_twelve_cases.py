@@ -91,6 +91,16 @@ def test_3_tools_are_data(start: Start, two: tuple[Upstream, Upstream]) -> None:
     answer = running.http.post("/v1/chat/completions", json=ASK | {"messages": messages})
     assert answer.status_code == 200 and answer.headers["content-type"] == "application/json"
     assert two[0].asked[-1]["messages"][-1] == result
+    for broken in (
+        '{"path": ',
+        "NaN",
+        "1e999",
+        '"\\ud800"',
+    ):  # a model wrote it, and some servers fail over it
+        call["function"]["arguments"] = broken
+        assert running.http.post("/v1/chat/completions", json=ASK | {"messages": messages}).status_code == 200
+        passed = two[0].asked[-1]["messages"][1]["tool_calls"][0]["function"]["arguments"]
+        assert json.loads(passed) == broken
     for odd in (7, [7], [{"function": {}}], [{"function": {"name": "a", "arguments": {}}}]):
         messages[1]["tool_calls"] = odd
         assert running.http.post("/v1/chat/completions", json=ASK | {"messages": messages}).status_code == 400
