@@ -9,8 +9,8 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
-from typing import cast
+from contextlib import asynccontextmanager, suppress
+from typing import Self, cast
 from urllib.parse import SplitResult, urlsplit
 
 import httptools
@@ -43,15 +43,17 @@ class Wire(asyncio.Protocol):
         """Return whether it can carry the next request."""
         return self._stays and not self.closed.done()
 
-    def send(self, data: bytes) -> None:
-        """Send a request."""
+    async def ask(self, data: bytes) -> Self:
+        """Send a request, and wait for status and headers; raise `ConnectionError` if none come."""
         self._begin()
-        self.transport.write(data)
-
-    async def head(self) -> None:
-        """Wait for the status and the headers; raise `ConnectionError` if none come."""
-        while not self.status:
-            await self._wait()
+        try:
+            self.transport.write(data)
+            while not self.status:
+                await self._wait()
+        except BaseException:
+            self.transport.abort()
+            raise
+        return self
 
     async def piece(self) -> bytes:
         """Return what came of the body since the last call, nothing at its end; raise `ConnectionError` if torn."""
@@ -142,10 +144,8 @@ class Connections:
         lines = [f"{'POST' if body else 'GET'} {target} HTTP/1.1", f"Host: {to.netloc}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         lines += ["Accept-Encoding: identity", f"Content-Length: {len(body)}", "\r\n"]
-        wire = self._kept(to) or await self._connect(to)
+        wire = await self._send(to, "\r\n".join(lines).encode("ascii") + body)
         try:
-            wire.send("\r\n".join(lines).encode("ascii") + body)
-            await wire.head()
             yield wire
         finally:
             idle = self._idle.setdefault((to.scheme, to.netloc), [])
@@ -154,6 +154,13 @@ class Connections:
                 idle.append(wire)
             else:
                 wire.transport.abort()
+
+    async def _send(self, to: SplitResult, data: bytes) -> Wire:
+        """Send a request; once more where a kept connection ends first, as llama.cpp's server does now and then."""
+        if kept := self._kept(to):
+            with suppress(ConnectionError):
+                return await kept.ask(data)
+        return await (await self._connect(to)).ask(data)
 
     def _kept(self, to: SplitResult) -> Wire | None:
         idle = self._idle.get((to.scheme, to.netloc), [])
@@ -178,8 +185,16 @@ class Connections:
         except OSError as exc:  # a TimeoutError is one, too
             raise ConnectionRefusedError(str(exc)) from exc
         self._open.add(wire)
-        wire.closed.add_done_callback(lambda _: self._open.discard(wire))
+        wire.closed.add_done_callback(lambda _: self._forget((to.scheme, to.netloc), wire))
         return wire
+
+    def _forget(self, where: tuple[str, str], wire: Wire) -> None:
+        self._open.discard(wire)
+        idle = self._idle.get(where, [])
+        if wire in idle:
+            idle.remove(wire)
+        if not idle:
+            self._idle.pop(where, None)
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -272,6 +272,16 @@ def test_6_an_engine_dies_before_its_first_byte(start: Start, two: tuple[Upstrea
     assert all(one[-1] == ["b", "ok"] for one in tried)
 
 
+def test_6_a_kept_connection_that_ends_is_no_failure(start: Start, two: tuple[Upstream, Upstream]) -> None:
+    a, _ = two
+    running = start(a.backend)
+    for a.do in ("", "once"):
+        assert [running.chat(temperature=0.5).status_code for _ in range(6)] == [200] * 6
+    running.gateway.audit.flush()
+    tried = [line["tried"] for line in lines(running.state) if "tried" in line]
+    assert tried == [[["a", "ok"]]] * 12 and len(a.asked) == 12  # and nothing was asked twice
+
+
 @pytest.mark.parametrize("do", ["cut", "end early", "error event", "malformed", "stall"])
 def test_7_an_engine_dies_in_mid_stream(start: Start, two: tuple[Upstream, Upstream], do: str) -> None:
     a, b = two
