@@ -38,7 +38,7 @@ class Node:
         self.model: Model | None = None
         self.active, self.last_used = 0, time.monotonic()
         self.wanted, self.failed = True, ""  # stopped by hand; why the last start failed
-        self._starting = asyncio.Lock()
+        self._starting, self.freeing = asyncio.Lock(), False
 
     @property
     def engine(self) -> str:
@@ -133,7 +133,11 @@ class Node:
         while self.active > 0 and not now:
             await asyncio.sleep(0.05)
         async with self._starting:
-            await self._close()
+            self.freeing = True
+            try:
+                await self._close()
+            finally:
+                self.freeing = False
 
     async def _close(self) -> None:
         model, self.model = self.model, None

@@ -13,7 +13,7 @@ def trouble(router: Router, node: Node) -> str:
     breaker = router.breaker(node)
     if node.dead:
         return "its process has ended"
-    if node.starting:
+    if node.starting and not node.freeing:  # while it is freed, a request only waits until it is loaded again
         return "its model is being loaded"
     return node.failed or (breaker.why if breaker.open or breaker.failing else "")
 
