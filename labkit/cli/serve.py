@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,12 +102,14 @@ def _ollama(model: str, engine: str, host: str, port: int, options: dict[str, An
 
 
 def _need_serve() -> None:
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as exc:
-        raise EngineUnavailable(f"{exc.name} is not installed", fix="pip install 'labkit[serve]'") from exc
+    for name in (
+        "fastapi",
+        "httptools",
+        "prometheus_client",
+        "uvicorn",
+    ):  # looked for, not imported: that takes long
+        if find_spec(name) is None:
+            raise EngineUnavailable(f"{name} is not installed", fix="pip install 'labkit[serve]'")
 
 
 def _free(port: int) -> None:

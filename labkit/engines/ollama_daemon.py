@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from labkit.engines.llamacpp_files import gguf_file
 from labkit.errors import (
     ContextOverflow,
     EngineFailed,
@@ -87,6 +86,8 @@ class Daemon:
 
     def ensure(self, card: ModelCard, variant: str, context: int) -> tuple[str, Path]:
         """Create a shipped model in the daemon from our GGUF file, unless that very file is there already."""
+        from labkit.engines.llamacpp_files import gguf_file
+
         path, name = gguf_file(card, variant, context), f"labkit-{card.alias}:{variant.lower()}"
         record = store.record_of(path)
         digest = record.sha256 if record else hashlib.sha256(path.read_bytes()).hexdigest()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from labkit.engines.settings import require_seconds
 from labkit.engines.toolschema import call_schema
@@ -44,28 +45,37 @@ class UrlOptions:
 
 
 def checked_url(text: str, key_env: str = "") -> httpx.URL:
+    """Return `checked_address` as what httpx asks."""
+    import httpx
+
+    try:
+        return httpx.URL(checked_address(text, key_env))
+    except httpx.InvalidURL as exc:
+        raise OptionInvalid(f"{text!r:.80} is no URL: {exc}", fix=EXAMPLE) from exc
+
+
+def checked_address(text: str, key_env: str = "") -> str:
     """Return the address that ends in /v1 or the like.
 
     Raises `OptionInvalid` for one that is none, and for one to which the key in `key_env` would go unencrypted.
     """
-    import httpx
-
     try:
-        url = httpx.URL(text.strip().rstrip("/").removesuffix("/chat/completions"))
-    except httpx.InvalidURL as exc:
+        url = urlsplit(text.strip().rstrip("/").removesuffix("/chat/completions"))
+        known = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError as exc:
         raise OptionInvalid(f"{text!r:.80} is no URL: {exc}", fix=EXAMPLE) from exc
-    if url.scheme not in ("http", "https") or not url.host:
+    if not known or not url.netloc.isprintable() or " " in url.geturl():
         raise OptionInvalid(f"{text!r:.80} is no URL", fix=EXAMPLE)
-    if url.userinfo or url.query:
+    if "@" in url.netloc or url.query:
         raise OptionInvalid(
-            f"the URL of {url.host} holds more than an address", fix="a key goes into key_env="
+            f"the URL of {url.hostname} holds more than an address", fix="a key goes into key_env="
         )
-    if key_env and url.scheme == "http" and url.host not in LOOPBACK:
+    if key_env and url.scheme == "http" and url.hostname not in LOOPBACK:
         raise OptionInvalid(
-            f"the key in {key_env} would go to {url.host} without encryption",
+            f"the key in {key_env} would go to {url.hostname} without encryption",
             fix='an https:// address, or key_env="" to send no key',
         )
-    return url.copy_with(path=url.path.rstrip("/") or "/v1")
+    return f"{url.scheme}://{url.netloc}{url.path.rstrip('/') or '/v1'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,6 +13,7 @@ from labkit.serving.gateway import Gateway
 from labkit.serving.openai_api import parse
 from labkit.serving.refused import Refused, json_response
 from labkit.serving.settings import Backend
+from labkit.serving.states import states
 from labkit.serving.web import body_of
 
 
@@ -24,34 +23,10 @@ def require_admin(exchange: Exchange) -> None:
         raise Refused(403, "admin_only", "this is for instructors", "use a key of the role admin")
 
 
-def states(gateway: Gateway) -> list[dict[str, Any]]:
-    """Return what each backend is doing."""
-    return [
-        {
-            "name": name,
-            "model": node.spec.model,
-            "engine": "url" if node.spec.url else node.engine,
-            "state": "stopped"
-            if not node.wanted
-            else "starting"
-            if node.starting
-            else "up"
-            if node.up
-            else "dead",
-            "loaded": node.loaded,
-            "breaker": "open" if gateway.router.breaker(node).open else "closed",
-            "active": node.active,
-            "bytes": node.memory,
-            "weight": node.spec.weight,
-        }
-        for name, node in gateway.pool.nodes.items()
-    ]
-
-
 async def see(gateway: Gateway, exchange: Exchange, request: Request) -> Response:
     """List the backends."""
     require_admin(exchange)
-    return json_response({"backends": states(gateway)})
+    return json_response({"backends": states(gateway.router)})
 
 
 async def change(gateway: Gateway, exchange: Exchange, request: Request) -> Response:
@@ -70,7 +45,7 @@ async def change(gateway: Gateway, exchange: Exchange, request: Request) -> Resp
     else:
         raise OptionInvalid(f"action cannot be {action!r:.40}", fix="start, stop or replace")
     exchange.told |= {"action": action, "backend": text.partition("=")[0]}
-    return json_response({"backends": states(gateway)})
+    return json_response({"backends": states(gateway.router)})
 
 
 async def alerted(gateway: Gateway, exchange: Exchange, request: Request) -> Response:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import base64
-import json
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import fastapi
 import uvicorn
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Match
+from starlette.routing import Route
 
-import labkit
 from labkit.errors import LabkitError, OptionInvalid
 from labkit.serving.exchange import Exchange
 from labkit.serving.gateway import Gateway
@@ -33,18 +30,38 @@ from labkit.serving.openai_api import (
     read_embeddings,
     sse,
 )
-from labkit.serving.refused import Refused, error_object, error_response, json_response, refused
+from labkit.serving.refused import (
+    HUNG_UP,
+    Refused,
+    error_object,
+    error_response,
+    json_response,
+    refused,
+    status_of,
+)
 from labkit.serving.settings import Settings
-from labkit.serving.telemetry import CONTENT_TYPE, HUNG_UP
+from labkit.serving.states import states
+from labkit.serving.telemetry import CONTENT_TYPE
 from labkit.serving.trim import estimate
-from labkit.serving.web import Gone, Streamed, body_of, collected, key_of, local_only, unless_gone
+from labkit.serving.web import (
+    Gone,
+    Streamed,
+    body_of,
+    collected,
+    description,
+    key_of,
+    local_only,
+    no_such_route,
+    unless_gone,
+)
 from labkit.types import Chunk
 
 Work = Callable[[Gateway, Exchange, Request], Awaitable[Response]]
 NOBODY = User("", "", "none")
+OPEN_TO_ALL = ("/health", "/ready", "/")
 
 
-def create_app(settings: Settings) -> fastapi.FastAPI:
+def create_app(settings: Settings) -> Starlette:
     """Return the application; `app.state.gateway` holds its parts."""
     from labkit.serving.admin import ROUTES as ADMIN
     from labkit.serving.ollama_gateway import ROUTES as OLLAMA
@@ -52,39 +69,37 @@ def create_app(settings: Settings) -> fastapi.FastAPI:
     gateway = Gateway(settings)
 
     @asynccontextmanager
-    async def lifespan(_: fastapi.FastAPI) -> AsyncGenerator[None, None]:
+    async def lifespan(_: Starlette) -> AsyncGenerator[None, None]:
         async with gateway.running():
             yield
 
-    told = json.loads(Path(__file__).with_name("openapi.json").read_text("utf-8"))
-    app = fastapi.FastAPI(
-        title="labkit serve", version=labkit.__version__, lifespan=lifespan, docs_url=None, redoc_url=None
-    )
-    app.state.gateway = gateway
+    routes = [Route("/openapi.json", description, methods=["GET"])]
     for way, work in {**ROUTES, **ADMIN, **OLLAMA}.items():
         method, path = way.split()
-        handle = endpoint(gateway, path, work)
-        app.add_api_route(
-            path, handle, methods=[method], response_model=None, openapi_extra=told.get(way), name=way
-        )
-    app.add_exception_handler(HTTPException, no_such_route)
+        routes.append(Route(path, endpoint(gateway, path, work), methods=[method]))
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: no_such_route})
+    app.state.gateway = gateway
     return app
 
 
+def arrival(gateway: Gateway, path: str, request: Request) -> tuple[Exchange, Refused | None]:
+    """Find out who asks, and begin to note what comes of it; say why, if this one may not."""
+    user, no = NOBODY, None
+    try:
+        if not gateway.settings.keys:
+            local_only(request)
+        user = NOBODY if path in OPEN_TO_ALL else gateway.who(key_of(request))
+    except Refused as error:
+        no = error
+    seen = gateway.telemetry.request(path, user.role, user.id, request.headers)
+    return Exchange(gateway.audit, seen, user, path), no
+
+
 def endpoint(gateway: Gateway, path: str, work: Work) -> Callable[[Request], Awaitable[Response]]:
-    """Return what finds out who asks, does the work, and answers for whatever went wrong."""
-    open_to_all = path in ("/health", "/ready", "/")
+    """Return what does the work for whoever may ask, and answers for whatever went wrong."""
 
     async def handle(request: Request) -> Response:
-        user, no = NOBODY, None
-        try:
-            if not gateway.settings.keys:
-                local_only(request)
-            user = NOBODY if open_to_all else gateway.who(key_of(request))
-        except Refused as error:
-            no = error
-        seen = gateway.telemetry.request(path, user.role, user.id, request.headers)
-        exchange = Exchange(gateway.audit, seen, user, path)
+        exchange, no = arrival(gateway, path, request)
         try:
             if no:
                 raise no
@@ -98,26 +113,13 @@ def endpoint(gateway: Gateway, path: str, work: Work) -> Callable[[Request], Awa
             exchange.end(HUNG_UP)
             return Response(status_code=HUNG_UP)  # nobody reads it
         except BaseException as error:
-            exchange.end(500 if isinstance(error, Exception) else HUNG_UP)
+            exchange.end(status_of(error))
             raise
         if not isinstance(response, StreamingResponse):
             exchange.end(response.status_code)
         return response
 
-    # Without the annotation as an object, FastAPI would take the request for a parameter.
-    handle.__annotations__ = {"request": Request, "return": Response}
     return handle
-
-
-async def no_such_route(request: Request, error: Exception) -> Response:
-    """Answer for a path or a method that does not exist."""
-    assert isinstance(error, HTTPException)
-    no = Refused(error.status_code, "no_such_route", f"{error.detail}", "see /openapi.json")
-    response = error_response(no)
-    if error.status_code == 405:
-        routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-        response.headers["Allow"] = ", ".join(sorted(set().union(*(route.methods for route in routes))))
-    return response
 
 
 async def respond(gateway: Gateway, exchange: Exchange, request: Request, ask: Ask, form: Format) -> Response:
@@ -203,8 +205,10 @@ async def feedback(gateway: Gateway, exchange: Exchange, request: Request) -> Re
 
 
 async def health(gateway: Gateway, exchange: Exchange, request: Request) -> Response:
-    """Say that the program runs."""
-    return json_response({"status": "ok"})
+    """Say that the program runs, and in which state each backend is."""
+    return json_response(
+        {"status": "ok", "backends": {s["name"]: s["state"] for s in states(gateway.router)}}
+    )
 
 
 async def ready(gateway: Gateway, exchange: Exchange, request: Request) -> Response:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from labkit.models.store import storage_errors
 EVERY_S = 0.05
 AGAIN_S = 0.5
 MOST = 10_000  # lines that wait
+STRANGERS = 10  # lines a second for requests without a valid key: nobody fills the disk who may not even ask
 
 
 class Audit:
@@ -28,6 +30,7 @@ class Audit:
     def __init__(self, folder: Path, lost: Any = None) -> None:
         self.full, self.lost = False, lost
         self._waiting: deque[bytes] = deque()
+        self._second, self._strangers = 0, 0
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path = folder / "audit.jsonl"
@@ -53,6 +56,16 @@ class Audit:
                 self.lost.inc()
             return
         self._waiting.append(json.dumps(record).encode() + b"\n")
+
+    def write_stranger(self, record: dict[str, Any]) -> None:
+        """Put a record of a request without a valid key in line; of many in a second, only how many were left out."""
+        if self._second != (now := int(time.monotonic())):
+            if (left_out := self._strangers - STRANGERS) > 0:
+                record = {**record, "left_out": left_out}
+            self._second, self._strangers = now, 0
+        self._strangers += 1
+        if self._strangers <= STRANGERS:
+            self.write(record)
 
     def flush(self) -> None:
         """Write all that waits in one piece, or nothing of it; `full` says whether that failed."""

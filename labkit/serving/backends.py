@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 
-import httpx
 import psutil
 
 from labkit.engines.base import Model
@@ -20,6 +19,7 @@ from labkit.models.catalog import find
 from labkit.models.fit import needs
 from labkit.serving.remote import Remote
 from labkit.serving.settings import Backend
+from labkit.serving.wire import Connections
 from labkit.types import Chunk, GenerationOptions, Message, Tool
 
 PROBE: list[Message] = [{"role": "user", "content": "Hi"}]
@@ -28,7 +28,7 @@ PROBE: list[Message] = [{"role": "user", "content": "Hi"}]
 class Node:
     """Run one backend: start it, ask it, stop it. Counts what is under way; whether to ask is the router's affair."""
 
-    def __init__(self, spec: Backend, http: httpx.AsyncClient) -> None:
+    def __init__(self, spec: Backend, http: Connections) -> None:
         if not spec.url and spec.url_or_engine not in ("auto", *entries()):
             raise ModelNotFound(
                 f"there is no engine {spec.url_or_engine!r:.40}", fix=", ".join(sorted(entries()))
@@ -37,8 +37,8 @@ class Node:
         self.card: ModelCard = find(spec.model, served=bool(spec.url))
         self.model: Model | None = None
         self.active, self.last_used = 0, time.monotonic()
-        self.wanted = True  # False: stopped by hand
-        self._starting = asyncio.Lock()
+        self.wanted, self.failed = True, ""  # stopped by hand; why the last start failed
+        self._starting, self.freeing = asyncio.Lock(), False
 
     @property
     def engine(self) -> str:
@@ -96,6 +96,14 @@ class Node:
 
     async def start(self) -> None:
         """Load the model, and let it write a token, so that the first student does not wait for what is lazy."""
+        try:
+            await self._start()
+        except Exception as error:
+            self.failed = error.what if isinstance(error, LabkitError) else f"{type(error).__name__}: {error}"
+            raise
+        self.failed = ""
+
+    async def _start(self) -> None:
         async with self._starting:
             if self.spec.url:
                 return await self.remote.look_up()
@@ -112,12 +120,24 @@ class Node:
             self.model, self.last_used = model, time.monotonic()
         await self.probe()
 
+    async def _need_model(self) -> None:
+        if self.loaded:
+            return
+        try:
+            await self.start()
+        except LabkitError as error:  # whatever is wrong, it is not the request
+            raise EngineUnavailable(f"{self.spec.name} cannot start: {error.what}", fix=error.fix) from error
+
     async def stop(self, now: bool = False) -> None:
         """Wait for what is under way (unless it must be `now`), then free the model."""
         while self.active > 0 and not now:
             await asyncio.sleep(0.05)
         async with self._starting:
-            await self._close()
+            self.freeing = True
+            try:
+                await self._close()
+            finally:
+                self.freeing = False
 
     async def _close(self) -> None:
         model, self.model = self.model, None
@@ -143,8 +163,7 @@ class Node:
         """Yield an answer; closing this hangs up, and the engine stops. Raises `LabkitError`s only."""
         self.active, self.last_used = self.active + 1, time.monotonic()
         try:
-            if not self.loaded:
-                await self.start()
+            await self._need_model()
             model = self.model
             if self.remote.url or model is None:
                 source = self.remote.stream(messages, tools, options, headers or {})
@@ -153,9 +172,9 @@ class Node:
             async with aclosing(source):
                 async for chunk in source:
                     yield chunk
-        except httpx.ConnectError as exc:
+        except ConnectionRefusedError as exc:
             raise EngineUnavailable(f"nothing answers at {self.spec.name}", fix="start it") from exc
-        except httpx.HTTPError as exc:
+        except OSError as exc:
             raise EngineFailed(f"{self.spec.name} broke off ({type(exc).__name__})", fix="ask again") from exc
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
             what = f"{self.spec.name} sent what is no OpenAI answer ({type(exc).__name__})"
@@ -167,13 +186,12 @@ class Node:
         """Return a vector for each text, and the tokens read."""
         self.active, self.last_used = self.active + 1, time.monotonic()
         try:
-            if not self.loaded:
-                await self.start()
+            await self._need_model()
             if self.model:
                 vectors, count = await asyncio.to_thread(self.model.embed, list(texts))
                 return vectors.tolist(), count
             return await self.remote.embed(texts)
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as exc:
+        except (OSError, ValueError, LookupError, TypeError) as exc:
             raise EngineFailed(
                 f"{self.spec.name} made no embeddings ({type(exc).__name__})", fix="ask again"
             ) from exc

@@ -9,19 +9,78 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sqlite3
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from labkit.errors import LabkitError
 from labkit.serving.keys import open_database
 from labkit.serving.openai_api import Ask
+from labkit.serving.settings import Settings
+from labkit.serving.telemetry import Telemetry
 from labkit.types import Chunk, ToolCall, Usage
 
 MOST = 50_000
 NEAREST = 200  # entries of a group that are compared
 Vector = Sequence[float]
+Embed = Callable[[list[str]], Awaitable[tuple[list[list[float]], int]]]
+
+
+@dataclass(slots=True)
+class Lookup:
+    """Hold the answer that was found, or else where one belongs; `vector` is of the last turn."""
+
+    found: Chunk | None = None
+    group: str = ""
+    field: str = ""
+    vector: Vector = ()
+
+
+class Cache:
+    """Find answers, and keep them. `threshold` is the cosine from which on a near question's answer will do."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, embed: Embed) -> None:
+        where, ttl = settings.cache_url, settings.cache_ttl
+        self.on, self.semantic = settings.cache != "off", settings.cache == "semantic"
+        self.store: Store | None = None
+        if self.on:
+            self.store = (
+                RedisStore(where, ttl) if where else SQLiteStore(settings.folder / "cache.sqlite", ttl)
+            )
+        self.threshold, self.telemetry, self.embed = settings.cache_threshold, telemetry, embed
+
+    async def find(self, user: str, ask: Ask) -> Lookup:
+        """Look for the answer to a request; what is drawn by chance is never kept."""
+        if self.store is None or ask.options.temperature > 0:
+            return Lookup()
+        look = Lookup(None, *keys_of(user, ask))
+        with suppress(sqlite3.Error):  # a cache that fails is no failure
+            if value := await self.store.get(look.group, look.field):
+                self.telemetry.cache("exact")
+                return Lookup(unpacked(value))
+        if self.semantic and ask.messages[-1]["role"] == "user":
+            with suppress(LabkitError, sqlite3.Error):
+                look.vector = (await self.embed([ask.messages[-1]["content"]]))[0][0]
+                if near := nearest(await self.store.all(look.group), look.vector, self.threshold):
+                    self.telemetry.cache("semantic")
+                    return Lookup(near)
+        self.telemetry.cache()
+        return look
+
+    async def keep(self, look: Lookup, chunks: Sequence[Chunk]) -> None:
+        """Keep an answer that was not found."""
+        if self.store and look.field:
+            with suppress(sqlite3.Error):
+                await self.store.put(look.group, look.field, packed(chunks, look.vector))
+
+    async def close(self) -> None:
+        """Close what it is kept in."""
+        if self.store:
+            await self.store.close()
 
 
 class Store(Protocol):
@@ -35,6 +94,9 @@ class Store(Protocol):
 
     async def put(self, group: str, field: str, value: str) -> None:
         """Keep a value."""
+
+    async def close(self) -> None:
+        """Close it."""
 
 
 class SQLiteStore:

@@ -5,16 +5,42 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.serving.audit import Audit
 from labkit.serving.keys import User
 from labkit.serving.router import Tried
 from labkit.serving.telemetry import Request
-from labkit.types import ToolCall
+from labkit.types import Chunk, ToolCall
 
 QUIET = ("/health", "/ready", "/metrics", "/")  # asked every few seconds, and no business of an audit
 KINDS: dict[str, Any] = {"string": str, "integer": int, "number": int | float, "array": list, "object": dict}
+
+
+@dataclass(slots=True)
+class Bill:
+    """Count what an answer costs: `paid` in advance, 0 from the cache; only what was delivered is charged."""
+
+    paid: int = 0
+    delivered: int = 0
+    last: Chunk = field(default_factory=Chunk)
+
+    def add(self, chunk: Chunk) -> None:
+        """Count a chunk that goes out."""
+        self.delivered, self.last = self.delivered + chunk.tokens, chunk
+
+    @property
+    def used(self) -> int:
+        """Return the tokens that are charged: a whole answer's are counted by its engine."""
+        return self.last.usage.total_tokens if self.last.usage else self.delivered
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Return what the audit log is told."""
+        usage = self.last.usage
+        prompt, written = (usage.prompt_tokens, usage.completion_tokens) if usage else (None, self.delivered)
+        return {"prompt_tokens": prompt, "completion_tokens": written}
 
 
 class Exchange:
@@ -38,7 +64,8 @@ class Exchange:
         tried = [[tried.backend, tried.outcome] for tried in self.trail]
         times = {"ttft": self.seen.ttft or None, "total": time.time() - self.at}
         head = {"at": self.at, "id": self.id, "user": self.user.id, "route": self.route, "status": status}
-        self.audit.write({**head, **times, **({"tried": tried} if tried else {}), **self.told})
+        write = self.audit.write_stranger if status == 401 else self.audit.write
+        write({**head, **times, **({"tried": tried} if tried else {}), **self.told})
 
 
 def outcome(call: ToolCall, offered: Mapping[str, Any]) -> str:

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import psutil
 
-from labkit.errors import LabkitError
 from labkit.serving.alerts import Alerts
 from labkit.serving.audit import Audit
-from labkit.serving.cache import RedisStore, SQLiteStore, keys_of, nearest, packed, unpacked
-from labkit.serving.exchange import Exchange, outcome
+from labkit.serving.cache import Cache
+from labkit.serving.exchange import Bill, Exchange, outcome
 from labkit.serving.filters import Mask, check_prompt, redact
 from labkit.serving.keys import LOCAL, Keys, Meter, User
 from labkit.serving.openai_api import Ask
 from labkit.serving.pool import Pool
 from labkit.serving.queueing import Deadlines, Line
-from labkit.serving.refused import Refused, refused
+from labkit.serving.refused import Refused, status_of
 from labkit.serving.router import Router
 from labkit.serving.settings import Settings
-from labkit.serving.telemetry import HUNG_UP, Telemetry
-from labkit.serving.tracing import tracing
+from labkit.serving.states import none_can_answer, trouble
+from labkit.serving.telemetry import Telemetry
 from labkit.serving.trim import estimate, trim
 from labkit.types import Chunk, Tool
 
@@ -38,8 +35,12 @@ class Gateway:
     """Hold the parts, and lead requests through them."""
 
     def __init__(self, settings: Settings) -> None:
-        self.tracing = tracing(settings.traces) if settings.traces else None
-        self.settings, self.telemetry = settings, Telemetry(self.tracing)
+        self.settings, self.tracing = settings, None
+        if settings.traces:
+            from labkit.serving.tracing import tracing
+
+            self.tracing = tracing(settings.traces)
+        self.telemetry = Telemetry(self.tracing)
         folder = settings.folder
         self.keys = Keys(folder / "keys.sqlite")
         self.requests = Meter(self.keys.db, "requests", MINUTE)
@@ -48,9 +49,7 @@ class Gateway:
         self.pool = Pool(settings, self.telemetry)
         self.router = Router(self.pool, self.deadlines, settings.stall)
         self.audit = Audit(folder, self.telemetry.audit_lost)
-        make = RedisStore if settings.cache_url else SQLiteStore
-        where: Any = settings.cache_url or folder / "cache.sqlite"
-        self.cache = make(where, settings.cache_ttl) if settings.cache != "off" else None
+        self.cache = Cache(settings, self.telemetry, self.embed)
         self.telemetry.queue_limit.set(settings.queue)
         self.telemetry.queue_depth.set_function(lambda: self.line.waiting)
         self.started = self.stopping = self.smaller = False
@@ -82,8 +81,7 @@ class Gateway:
             await self.pool.close()
             for meter in (self.requests, self.tokens):
                 meter.close()
-            if self.cache:
-                await self.cache.close()
+            await self.cache.close()
             self.audit.close()
             self.keys.close()
             if self.tracing:
@@ -99,8 +97,7 @@ class Gateway:
             self.telemetry.disk_free.set(psutil.disk_usage(str(self.settings.folder)).free)
             for name, node in self.pool.nodes.items():
                 if node.wanted:
-                    up = node.up and not self.router.breaker(node).open
-                    self.telemetry.backend(name, up, node.memory)
+                    self.telemetry.backend(name, not trouble(self.router, node), node.memory)
                 else:
                     self.telemetry.gone(name)
             await asyncio.sleep(TICK_S)
@@ -127,9 +124,11 @@ class Gateway:
 
     @property
     def not_ready(self) -> str:
-        """Say why nobody should be sent here; nothing when all is well."""
-        up = any(node.up and node.wanted for node in self.pool.nodes.values())
-        return self.closed or ("" if up else "no backend is up")
+        """Say why nobody should be sent here; nothing when at least one backend can answer.
+
+        What a backend said may hold names of files: with keys, it is for `/admin/models` alone.
+        """
+        return self.closed or none_can_answer(self.router, reasons=not self.settings.keys)
 
     def who(self, key: str) -> User:
         """Return whose key it is; without a key, this machine's own user where none is demanded."""
@@ -142,54 +141,49 @@ class Gateway:
 
     async def answer(self, ask: Ask, exchange: Exchange) -> AsyncGenerator[Chunk, None]:
         """Yield the answer to a request. However it ends, it is charged, counted and written down."""
-        status, spent, cost, user = 200, 0, 0, exchange.user
+        status, bill = 200, Bill()
         exchange.told |= {"model": ask.model[:80]}
-        limit = self._limit(user.tokens_per_day, self.settings.tokens_per_day, user)
-        last = Chunk()
         try:
-            ask = self._admit(ask, exchange)
-            found, keep = await self._cached(ask, user)
-            async with AsyncExitStack() as stack:
-                if found is None:
-                    most = estimate(ask.messages) + estimate(ask.tools) + ask.options.max_tokens
-                    self.charge(user, most)
-                    cost = most
-                    until = time.monotonic() + self.settings.wait
-                    await stack.enter_async_context(self.line.place(user.priority, self.settings.wait))
-                    source = self.router.stream(ask, until, exchange.seen, exchange.trail)
-                    source = await stack.enter_async_context(aclosing(source))
-                else:
-                    source = _one(found)
-                mask, chunks = Mask(self.settings.mask), list[Chunk]()
-                async for last in source:
-                    spent += last.tokens
-                    text = mask.feed(last.text, bool(last.finish_reason))
-                    last = last if text is last.text else replace(last, text=text)
-                    chunks.append(last)
+            async with aclosing(self._answer(ask, exchange, bill)) as chunks:
+                async for chunk in chunks:
+                    bill.add(chunk)
                     exchange.seen.first()
-                    yield last
-            if found is None:
-                used = last.usage
-                spent = used.total_tokens if used else spent
-                self._count_calls(ask.tools, chunks)
-                await keep(chunks)
-            self._tell(exchange, ask, chunks, found is not None)
-        except LabkitError as error:
-            status = refused(error).status
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            status = HUNG_UP
-            raise
-        except BaseException:
-            status = 500
+                    yield chunk
+        except BaseException as error:
+            status = status_of(error)
             raise
         finally:
-            if cost:
-                self.tokens.give_back(user.id, limit, cost - spent)
-            used = last.usage
-            exchange.told["prompt_tokens"] = used.prompt_tokens if used else None
-            exchange.told["completion_tokens"] = used.completion_tokens if used else spent
+            if bill.paid:
+                self.tokens.give_back(exchange.user.id, self._tokens(exchange.user), bill.paid - bill.used)
+            exchange.told |= bill.told
             exchange.end(status)
+
+    async def _answer(self, ask: Ask, exchange: Exchange, bill: Bill) -> AsyncGenerator[Chunk, None]:
+        """Yield an answer from the cache, or take the way through the line to a backend."""
+        user, chunks, mask = exchange.user, list[Chunk](), Mask(self.settings.mask)
+        ask = self._admit(ask, user)
+        look = await self.cache.find(user.id, ask)
+        async with AsyncExitStack() as stack:
+            source = _one(look.found) if look.found else await self._turn(ask, exchange, bill, stack)
+            async for chunk in source:
+                text = mask.feed(chunk.text, bool(chunk.finish_reason))
+                chunks.append(chunk if text is chunk.text else replace(chunk, text=text))
+                yield chunks[-1]
+        if not look.found:
+            self._count_calls(ask.tools, chunks)
+            await self.cache.keep(look, chunks)
+        self._tell(exchange, ask, chunks, bool(look.found))
+
+    async def _turn(
+        self, ask: Ask, exchange: Exchange, bill: Bill, stack: AsyncExitStack
+    ) -> AsyncGenerator[Chunk, None]:
+        """Pay for the longest answer there can be, wait for a turn, and return the stream from a backend."""
+        most = estimate(ask.messages) + estimate(ask.tools) + ask.options.max_tokens
+        self.charge(exchange.user, most)
+        bill.paid, until = most, time.monotonic() + self.settings.wait
+        await stack.enter_async_context(self.line.place(exchange.user.priority, self.settings.wait))
+        stream = self.router.stream(ask, until, exchange.seen, exchange.trail)
+        return await stack.enter_async_context(aclosing(stream))
 
     def admit(self, user: User) -> None:
         """Let one request of a user in; raise `Refused` when none are taken, or this user sends too many."""
@@ -202,13 +196,14 @@ class Gateway:
 
     def charge(self, user: User, count: int) -> None:
         """Take tokens from a user's day; raise `Refused` when they are used up."""
-        limit = self._limit(user.tokens_per_day, self.settings.tokens_per_day, user)
-        if wait := self.tokens.take(user.id, limit, count):
+        if wait := self.tokens.take(user.id, self._tokens(user), count):
             raise Refused(429, "insufficient_quota", "today's tokens are used up", "wait", wait)
 
-    def _admit(self, ask: Ask, exchange: Exchange) -> Ask:
+    def _tokens(self, user: User) -> int:
+        return self._limit(user.tokens_per_day, self.settings.tokens_per_day, user)
+
+    def _admit(self, ask: Ask, user: User) -> Ask:
         """Check what costs nothing: may requests come at all, may this user, may this prompt?"""
-        user = exchange.user
         self.admit(user)
         check_prompt(ask.messages, self.settings.deny)
         self.telemetry.turns.observe(sum(turn["role"] == "user" for turn in ask.messages))
@@ -224,37 +219,6 @@ class Gateway:
 
     def _limit(self, own: int, usual: int, user: User) -> int:
         return own or (usual if user.priority else 0)
-
-    async def _cached(
-        self, ask: Ask, user: User
-    ) -> tuple[Chunk | None, Callable[[list[Chunk]], Awaitable[None]]]:
-        """Look for the answer to this request; return it, and what keeps the answer if there is none."""
-        cache, threshold = self.cache, self.settings.cache_threshold
-
-        async def nothing(chunks: list[Chunk]) -> None:
-            return None
-
-        if cache is None or ask.options.temperature > 0:
-            return None, nothing
-        group, field = keys_of(user.id, ask)
-        vector: list[float] = []
-        with suppress(sqlite3.Error):  # a cache that fails is no failure
-            if value := await cache.get(group, field):
-                self.telemetry.cache("exact")
-                return unpacked(value), nothing
-        if self.settings.cache == "semantic" and ask.messages[-1]["role"] == "user":
-            with suppress(LabkitError, sqlite3.Error):
-                vector = (await self.embed([ask.messages[-1]["content"]]))[0][0]
-                if near := nearest(await cache.all(group), vector, threshold):
-                    self.telemetry.cache("semantic")
-                    return near, nothing
-        self.telemetry.cache()
-
-        async def keep(chunks: list[Chunk]) -> None:
-            with suppress(sqlite3.Error):
-                await cache.put(group, field, packed(chunks, vector))
-
-        return None, keep
 
     async def embed(self, texts: list[str], model: str = "") -> tuple[list[list[float]], int]:
         """Return vectors from a backend that makes them; the first that is set up for it, unless one is named."""

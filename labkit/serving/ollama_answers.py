@@ -14,10 +14,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel
 
-from labkit.engines.llamacpp_embed import unit
 from labkit.serving import ollama_requests as asked
 from labkit.serving.ollama_models import SHIPPED, ApiError, Entry, Models, Runner
 from labkit.types import Chunk
@@ -76,6 +74,18 @@ def figures(first: float, last: Chunk) -> Line:
     }
 
 
+def merged(lines: list[Line]) -> Line:
+    """Return one object in place of a stream: the last line, with the text and the calls of all."""
+    last = lines[-1]
+    if "response" in last:
+        last["response"] = "".join(line["response"] for line in lines)
+    elif message := last.get("message"):
+        message["content"] = "".join(line["message"]["content"] for line in lines)
+        if calls := [call for line in lines for call in line["message"].get("tool_calls", ())]:
+            message["tool_calls"] = calls
+    return last
+
+
 def generate(models: Models, body: asked.GenerateRequest) -> Iterator[Line]:
     """Answer a prompt as if it were a chat's only message."""
     models.get(body.model)
@@ -84,19 +94,20 @@ def generate(models: Models, body: asked.GenerateRequest) -> Iterator[Line]:
 
 def embed(models: Models, body: asked.EmbedRequest) -> Iterator[Line]:
     """Answer with a vector of length 1 for each text; without any, only load the model."""
+    from labkit.engines.llamacpp_embed import unit  # and numpy, which the gateway does without
+
     began, entry = time.perf_counter_ns(), models.get(body.model)
     if not models.kind.embed:
         raise ApiError(501, "this model does not support embeddings")
-    vectors, count = np.zeros((0, 0), np.float32), 0
+    rows, count = list[list[float]](), 0
     with models.use(entry, body.settings(entry).num_ctx, body.stays) as runner:
         load = time.perf_counter_ns() - began
         if body.texts:
             vectors, count = runner.model.embed(body.texts, truncate=body.truncate)
-        if body.dimensions:
-            vectors = unit(vectors[:, : body.dimensions])
+            rows = (unit(vectors[:, : body.dimensions]) if body.dimensions else vectors).tolist()
     counted = {"load_duration": load, "prompt_eval_count": count}
     total = {"total_duration": time.perf_counter_ns() - began}
-    yield {"model": body.model, "embeddings": vectors.tolist()} | total | counted
+    yield {"model": body.model, "embeddings": rows} | total | counted
 
 
 def pull(models: Models, body: asked.Request) -> Iterator[Line]:

@@ -30,7 +30,7 @@ from labkit.errors import (
     OptionInvalid,
 )
 from labkit.models import store
-from labkit.serving.ollama_answers import ANSWERS, Line, running, tags
+from labkit.serving.ollama_answers import ANSWERS, Line, merged, running, tags
 from labkit.serving.ollama_models import ApiError, Models
 from labkit.serving.ollama_requests import parsed
 
@@ -138,18 +138,6 @@ async def encoded(first: Line, lines: AsyncGenerator[Line, None]) -> AsyncIterat
                 yield json.dumps(line).encode() + b"\n"
         except (ApiError, LabkitError) as error:
             yield bytes(refusal(error).body) + b"\n"
-
-
-def merged(lines: list[Line]) -> Line:
-    """Return one object in place of a stream: the last line, with the text and the calls of all."""
-    last = lines[-1]
-    if "response" in last:
-        last["response"] = "".join(line["response"] for line in lines)
-    elif message := last.get("message"):
-        message["content"] = "".join(line["message"]["content"] for line in lines)
-        if calls := [call for line in lines for call in line["message"].get("tool_calls", ())]:
-            message["tool_calls"] = calls
-    return last
 
 
 async def take_blob(models: Models, digest: str, request: fastapi.Request) -> Response:

@@ -19,7 +19,6 @@ from labkit.serving import ollama_requests as asked
 from labkit.serving.app import Work
 from labkit.serving.exchange import Exchange
 from labkit.serving.gateway import Gateway
-from labkit.serving.ollama_api import merged
 from labkit.serving.ollama_models import ApiError, Entry, key_of
 from labkit.serving.openai_api import Ask
 from labkit.serving.refused import Refused, json_response, refused
@@ -90,7 +89,7 @@ async def converse(
     ask = Ask(entry.source, body.turns(entry), tools, replace(options, max_tokens=most, **usual), body.stream)
     lines = spoken_lines(gateway.answer(ask, exchange), body.model, form)
     if not body.stream:
-        return json_response(merged(await unless_gone(request, collected(lines))))
+        return json_response(answers.merged(await unless_gone(request, collected(lines))))
     first = await unless_gone(request, anext(lines))
     return Streamed(encoded(first, lines), lines, "application/x-ndjson")
 

@@ -23,7 +23,6 @@ from typing import Any
 import psutil
 
 from labkit.engines.base import Model
-from labkit.engines.llamacpp_files import local_file
 from labkit.engines.registry import engine_class, load
 from labkit.models import catalog, store
 from labkit.models.card import ModelCard, Ref
@@ -109,6 +108,8 @@ class Models:
 
     def known(self, source: str, name: str = "") -> Entry:
         """Describe a model of the catalog, or a .gguf file; raise what is wrong with it."""
+        from labkit.engines.llamacpp_files import local_file  # and numpy, which the gateway does without
+
         card = catalog.find(source)
         ref, family = card.refs.get("llamacpp", Ref()), "llama"
         if not ref.package:

@@ -69,6 +69,7 @@ def read_chat(body: Mapping[str, Any], most: int) -> Ask:
         GenerationOptions(max_tokens=other)
     options |= {"max_tokens": limit, "tool_choice": choice if tools else "auto"}
     streamed = _of(body, "stream_options", dict) or {}
+    _refuse_unable(body)
     return Ask(
         _model(body),
         turns,
@@ -108,11 +109,14 @@ def read_embeddings(body: Mapping[str, Any]) -> tuple[str, list[str]]:
     return _model(body), texts
 
 
-def _model(body: Mapping[str, Any]) -> str:
+def _refuse_unable(body: Mapping[str, Any]) -> None:
     for name, usual in UNABLE.items():
         value = body.get(name)
         if value is not None and (value != usual or isinstance(value, bool) != isinstance(usual, bool)):
             raise OptionInvalid(f"{name} cannot be {value!r:.40} here", fix=f"leave {name} out")
+
+
+def _model(body: Mapping[str, Any]) -> str:
     model = body.get("model")
     if not isinstance(model, str) or not 0 < len(model) <= 200:
         raise OptionInvalid(f"model cannot be {model!r:.60}", fix="a name out of /v1/models")
@@ -145,9 +149,21 @@ def _turn(turn: Message, place: int) -> Message:
 
 def _call(call: dict[str, Any], number: int) -> dict[str, Any]:
     function, id = call["function"], call.get("id")
-    plain = {"name": function["name"], "arguments": function["arguments"] or "{}"}
+    plain = {"name": function["name"], "arguments": _as_json(function["arguments"] or "{}")}
     named = id if isinstance(id, str) and id else f"call_{number}"
     return {"id": named, "type": "function", "function": plain}
+
+
+def _as_json(text: str) -> str:
+    """Return arguments that a model wrote; those that are no JSON as a JSON string, since servers choke on them."""
+    try:
+        told = json.loads(text, parse_constant=_no_number, parse_int=float)
+        json.dumps(
+            told, ensure_ascii=False, allow_nan=False
+        ).encode()  # no number too large, no half a character
+        return text
+    except (ValueError, RecursionError):
+        return json.dumps(text, ensure_ascii=False)
 
 
 def _is_call(call: object) -> bool:

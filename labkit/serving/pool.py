@@ -12,12 +12,13 @@ from labkit.errors import LabkitError, ModelNotFound, NotEnoughMemory
 from labkit.models.fit import size
 from labkit.serving.backends import Node
 from labkit.serving.refused import Refused
-from labkit.serving.remote import client
 from labkit.serving.settings import Backend, Settings
 from labkit.serving.telemetry import Telemetry
+from labkit.serving.wire import Connections
 
 LOOK_EVERY_S = 0.2
 RESTART_PAUSE_S = 1.0
+AGAIN_S = 15.0  # between two loads of a model that fails to load
 log = logging.getLogger(__name__)
 
 
@@ -26,7 +27,7 @@ class Pool:
 
     def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
         self.settings = settings
-        self.http = client(any(backend.url.startswith("https") for backend in settings.backends))
+        self.http = Connections()
         self.nodes = {spec.name: Node(spec, self.http) for spec in settings.backends}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._tried: dict[str, float] = {}
@@ -43,17 +44,23 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
     async def open(self) -> None:
-        """Start what the settings name, one after the other; what fails is tried again when it is asked."""
+        """Start what the settings name, one after the other; what fails is tried again, by `watch` or when asked."""
         for node in list(self.nodes.values()):
             await self._try(node)
 
     async def _try(self, node: Node) -> None:
         self._tried[node.spec.name] = time.monotonic()
+        before = node.failed
         try:
             self.make_room(node)
             await node.start()
-        except LabkitError as error:
-            log.warning("backend %s: %s", node.spec.name, error.what)
+        except NotEnoughMemory as error:
+            node.failed = error.what
+        except Exception as error:  # whatever it is, the others are started, and somebody is told
+            if not isinstance(error, LabkitError):
+                log.exception("backend %s", node.spec.name)
+        if node.failed and node.failed != before:
+            log.warning("backend %s: %s", node.spec.name, node.failed)
 
     def make_room(self, node: Node) -> None:
         """Unload idle models, the longest idle first, until this one fits the budget; raise `NotEnoughMemory`."""
@@ -110,8 +117,9 @@ class Pool:
         while True:
             now = time.monotonic()
             for node in list(self.nodes.values()):
-                waited = now - self._tried.get(node.spec.name, 0.0) > RESTART_PAUSE_S
-                if node.dead and node.wanted and not node.starting and waited:
+                pause = AGAIN_S if node.failed and not node.spec.url else RESTART_PAUSE_S
+                waited = now - self._tried.get(node.spec.name, 0.0) > pause
+                if (node.dead or node.failed) and node.wanted and not node.starting and waited:
                     self.background(self._try(node))
                 idle = self.settings.idle and now - node.last_used > self.settings.idle
                 if idle and node.model and not node.active and not node.starting:

@@ -19,15 +19,20 @@ FIX = "Debian, Ubuntu: apt install prometheus; else see prometheus.io/download"
 class Prometheus:
     """Start a server that watches the gateway at `address` (host:port), by `prometheus.yml`; `stop()` ends it.
 
+    A gateway with keys shows its figures to an admin's `key` alone; without keys, only this machine may ask at all.
     Raises `EngineUnavailable` where Prometheus is not installed.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, key: str = "") -> None:
         if not (program := shutil.which("prometheus")):
             raise EngineUnavailable("Prometheus is not installed", fix=FIX)
         self.folder = tempfile.TemporaryDirectory(prefix="labkit-prometheus-")
         here, listen = Path(self.folder.name), f"127.0.0.1:{free_port()}"
         text = (HERE / "prometheus.yml").read_text("utf-8").replace("127.0.0.1:8000", address)
+        if key:
+            text = text.replace("# authorization", "authorization")
+            (here / "admin.key").touch(mode=0o600)
+            (here / "admin.key").write_text(key, "utf-8")
         (here / "prometheus.yml").write_text(text, "utf-8")
         shutil.copy(HERE / "alerts.yml", here)
         told = (f"--config.file={here / 'prometheus.yml'}", f"--storage.tsdb.path={here / 'data'}")

@@ -14,7 +14,7 @@ from labkit.serving.settings import Settings
 from labkit.serving.simulation import Autoscale
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
 NAME = "labkit"
 
@@ -43,7 +43,7 @@ def start(
     except ImportError as exc:
         raise EngineUnavailable("Ray Serve is not installed", fix="pip install 'labkit[ray,serve]'") from exc
 
-    def build() -> FastAPI:
+    def build() -> Starlette:
         from labkit.serving.app import create_app
 
         return create_app(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from typing import Any
@@ -29,6 +30,7 @@ STATUS = (
     (StorageFailed, 503, "storage_failed"),
     (LabkitError, 502, "engine_failed"),
 )
+HUNG_UP = 499  # nginx's status for a client that did not wait; no client ever sees it
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -47,6 +49,13 @@ def refused(error: LabkitError) -> Refused:
     status, code = next((status, code) for kind, status, code in STATUS if isinstance(error, kind))
     after = 1.0 if status == 503 else 0.0
     return Refused(status, code, error.what, error.fix, getattr(error, "after", after))
+
+
+def status_of(error: BaseException) -> int:
+    """Return the status with which a request ends that this breaks."""
+    if isinstance(error, LabkitError):
+        return refused(error).status
+    return HUNG_UP if isinstance(error, asyncio.CancelledError | GeneratorExit) else 500
 
 
 def error_object(no: Refused) -> dict[str, Any]:

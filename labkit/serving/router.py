@@ -34,26 +34,31 @@ LOOK_EVERY_S = 0.2
 
 @dataclass(slots=True)
 class Breaker:
-    """Count failures in a row. `open_until` and `rest_until` are seconds of the monotonic clock."""
+    """Count failures in a row, and say why; `open` keeps requests away until a probe succeeds.
+
+    `probe_at` and `rest_until` are seconds of the monotonic clock.
+    """
 
     failures: int = 0
+    why: str = ""
+    open: bool = False
     cooldown: float = COOLDOWN_S
-    open_until: float = 0.0
+    probe_at: float = 0.0
     rest_until: float = 0.0
     probing: bool = False
 
     @property
-    def open(self) -> bool:
-        """Return whether it keeps requests away until a probe succeeds."""
-        return self.open_until > 0
+    def failing(self) -> bool:
+        """Return whether it would be open, but for being the last of its model."""
+        return self.failures >= FAILURES
 
     def success(self) -> None:
         """Close it."""
-        self.failures, self.open_until, self.cooldown = 0, 0.0, COOLDOWN_S
+        self.failures, self.why, self.open, self.cooldown = 0, "", False, COOLDOWN_S
 
-    def trip(self) -> None:
-        """Open it for a while that doubles from time to time."""
-        self.open_until = time.monotonic() + self.cooldown
+    def wait(self) -> None:
+        """Put off the next probe for a while that doubles from time to time."""
+        self.probe_at = time.monotonic() + self.cooldown
         self.cooldown = min(self.cooldown * 2, LONGEST_COOLDOWN_S)
 
 
@@ -108,7 +113,7 @@ class Router:
         if not rested:
             after = min(self.breaker(node).rest_until for node in nodes) - now
             raise Refused(503, "overloaded", "every backend asked to be left alone", "wait", after)
-        usable = [n for n in rested if n.up and not self.breaker(n).open] or rested
+        usable = [n for n in rested if n.up and not n.failed and not self.breaker(n).open] or rested
         fresh = [node for node in usable if node.spec.name not in tried] or usable
         weights = [node.spec.weight / (1 + node.active) ** 2 for node in fresh]
         return self.random.choices(fresh, weights)[0]
@@ -119,11 +124,14 @@ class Router:
         if isinstance(error, Busy):
             breaker.rest_until = time.monotonic() + error.after
             return
-        breaker.failures += 1
+        breaker.failures, breaker.why = breaker.failures + 1, error.what
         others = [n for n in self.pool.nodes.values() if n.spec.model == node.spec.model and n is not node]
-        alive = [n for n in others if n.wanted and n.up and not self.breaker(n).open]
-        if alive and not breaker.open and (breaker.failures >= FAILURES or node.dead):
-            breaker.trip()
+        alive = [n for n in others if n.wanted and n.up and not n.failed and not self.breaker(n).open]
+        if alive and not breaker.open and (breaker.failing or node.dead):
+            breaker.open = True
+            breaker.wait()
+        elif breaker.failures == FAILURES:
+            breaker.wait()
 
     async def attempts(
         self, nodes: list[Node], until: float, trail: list[Tried], work: Callable[[Node, Tried], Awaitable[T]]
@@ -165,20 +173,8 @@ class Router:
         nodes = self.able(ask.model, ask.task)
         share = min(2, len(nodes))  # a silent node leaves the next one time
 
-        async def begin(node: Node, tried: Tried) -> Answer:
-            attempt = seen.engine(node.spec.name, ask.model)
-            answer = Answer(node, attempt, node.stream(ask.messages, ask.tools, ask.options, attempt.headers))
-            try:
-                while not answer.chunks or (not ask.stream and not answer.chunks[-1].finish_reason):
-                    limit = self.stall if answer.chunks else max(0.01, until - time.monotonic()) / share
-                    answer.chunks.append(await self.deadlines.next(answer.source, limit))
-            except StopAsyncIteration:
-                raise EngineTimeout(f"{node.spec.name} said nothing", fix="ask again") from None
-            except BaseException:
-                with attempt:
-                    await answer.source.aclose()
-                    raise
-            return answer
+        def begin(node: Node, tried: Tried) -> Awaitable[Answer]:
+            return self._begin(node, ask, seen, (until - time.monotonic()) / share)
 
         answer = await self.attempts(nodes, until, trail, begin)
         delivered, chunk = 0, Chunk()
@@ -196,6 +192,22 @@ class Router:
             finally:
                 used = chunk.usage or Usage(0, delivered)
                 attempt.usage(used.prompt_tokens, used.completion_tokens, used.cached_tokens)
+
+    async def _begin(self, node: Node, ask: Ask, seen: Request, within: float) -> Answer:
+        """Ask a node, and wait for its first chunk; for all of them where the answer is not streamed."""
+        attempt = seen.engine(node.spec.name, ask.model)
+        answer = Answer(node, attempt, node.stream(ask.messages, ask.tools, ask.options, attempt.headers))
+        try:
+            while not answer.chunks or (not ask.stream and not answer.chunks[-1].finish_reason):
+                limit = self.stall if answer.chunks else max(0.01, within)
+                answer.chunks.append(await self.deadlines.next(answer.source, limit))
+        except BaseException as error:
+            with attempt:
+                await answer.source.aclose()
+                if isinstance(error, StopAsyncIteration):
+                    raise EngineTimeout(f"{node.spec.name} said nothing", fix="ask again") from None
+                raise
+        return answer
 
     async def _go_on(self, answer: Answer, tried: Tried) -> Chunk:
         """Return the next chunk of an answer that was begun; nobody can take it over any more."""
@@ -219,7 +231,8 @@ class Router:
             now = time.monotonic()
             for node in list(self.pool.nodes.values()):
                 breaker = self.breaker(node)
-                if breaker.open and not breaker.probing and breaker.open_until <= now and node.up:
+                due = (breaker.open or breaker.failing) and max(breaker.probe_at, breaker.rest_until) <= now
+                if due and not breaker.probing and node.up and not node.failed:
                     breaker.probing = True
                     self.pool.background(self._probe(node, breaker))
             await asyncio.sleep(LOOK_EVERY_S)
@@ -229,7 +242,9 @@ class Router:
             async with asyncio.timeout(PROBE_S):
                 await node.probe()
             breaker.success()
-        except (LabkitError, TimeoutError):
-            breaker.trip()
+        except (LabkitError, TimeoutError) as error:
+            if isinstance(error, Busy):
+                breaker.rest_until = time.monotonic() + error.after
+            breaker.wait()
         finally:
             breaker.probing = False

@@ -6,7 +6,6 @@ Dashboards (`dashboards/labkit.json`), alert rules (`alerts.yml`) and `labkit se
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Mapping
@@ -26,11 +25,12 @@ from prometheus_client import (
     generate_latest,
 )
 
+from labkit.serving.refused import HUNG_UP, status_of
+
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 TURNS = (1, 2, 3, 5, 8, 13, 21, 34)
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 HERE_S = 600.0  # a user counts as present for so long after a request
-HUNG_UP = 499  # nginx's status for a client that did not wait; no client ever sees it
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -181,7 +181,7 @@ class Request:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.end(_status(error) if error and self.status < 400 else 0)
+        self.end(status_of(error) if error and self.status < 400 else 0)
 
 
 class Attempt:
@@ -214,11 +214,7 @@ class Attempt:
         own = self.request.telemetry
         own._work(-1)
         own.engine_seconds.labels(self.backend).observe(time.perf_counter() - self.began)
-        if self.failed or (error and _status(error) != HUNG_UP):
+        if self.failed or (error and status_of(error) != HUNG_UP):
             own.engine_failures.labels(self.backend).inc()
             self.span.set_status(Status(StatusCode.ERROR))
         self.span.end()
-
-
-def _status(error: BaseException) -> int:
-    return HUNG_UP if isinstance(error, asyncio.CancelledError | GeneratorExit) else 500

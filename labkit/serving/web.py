@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from labkit.serving.refused import Refused
+import labkit
+from labkit.serving.refused import Refused, error_response, json_response
 from labkit.serving.settings import LOOPBACK
 
 T = TypeVar("T")
@@ -91,3 +96,24 @@ async def collected(chunks: AsyncGenerator[T, None]) -> list[T]:
     """Return all items of a generator, and close it however this ends."""
     async with aclosing(chunks):
         return [chunk async for chunk in chunks]
+
+
+async def description(request: Request) -> Response:
+    """Describe the routes as OpenAPI does, out of openapi.json."""
+    paths: dict[str, dict[str, Any]] = {}
+    for way, told in json.loads(Path(__file__).with_name("openapi.json").read_text("utf-8")).items():
+        method, path = way.split()
+        paths.setdefault(path.replace(":path", ""), {})[method.lower()] = {"operationId": way, **told}
+    info = {"title": "labkit serve", "version": labkit.__version__}
+    return json_response({"openapi": "3.1.0", "info": info, "paths": paths})
+
+
+async def no_such_route(request: Request, error: Exception) -> Response:
+    """Answer for a path or a method that does not exist."""
+    assert isinstance(error, HTTPException)
+    no = Refused(error.status_code, "no_such_route", f"{error.detail}", "see /openapi.json")
+    response = error_response(no)
+    if error.status_code == 405:
+        routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+        response.headers["Allow"] = ", ".join(sorted(set().union(*(route.methods for route in routes))))
+    return response

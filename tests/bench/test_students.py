@@ -1,6 +1,7 @@
 """How many students one box bears: thirty for ten minutes, then twice as many until the knee. Prints; gates nothing.
 
-    make bench, or: pytest tests/bench/test_students.py -s      LABKIT_LONG=1 takes the full ten minutes
+    make bench, or: pytest tests/bench/test_students.py -s
+    LABKIT_LONG=1 takes the full ten minutes; LABKIT_SECONDS=150, say, takes as long as there is time for
 
 A student asks once in 30 seconds, at a moment drawn by chance, for a chat with a tool described in its prompt, and gets
 150 tokens. labkit's gateway runs with keys, quotas, audit log and metrics before llama.cpp's server on nano.
@@ -25,7 +26,7 @@ from labkit.serving.simulation import replay
 from labkit.serving.sizing import class_trace
 from labkit.serving.speed import Speed
 
-SECONDS = 600 if os.environ.get("LABKIT_LONG") == "1" else 60
+SECONDS = int(os.environ.get("LABKIT_SECONDS") or (600 if os.environ.get("LABKIT_LONG") == "1" else 60))
 STUDENTS, EVERY_S, TOKENS, TARGET_S = 30, 30.0, 150, 1.0
 CHAT: dict[str, Any] = {"max_tokens": TOKENS, "ignore_eos": True, "timeout": 300.0}
 

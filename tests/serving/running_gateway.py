@@ -31,8 +31,8 @@ class Running:
 
 
 @contextmanager
-def running(state: Path, *backends: str, **changes: Any) -> Iterator[Running]:
-    """Start a gateway with backends in their text form; wait until it is ready."""
+def running(state: Path, *backends: str, ready: int = 200, **changes: Any) -> Iterator[Running]:
+    """Start a gateway with backends in their text form; wait until it is ready, or says that it is not."""
     from labkit.serving.app import Server
     from labkit.serving.settings import Backend, Settings
 
@@ -51,7 +51,7 @@ def running(state: Path, *backends: str, **changes: Any) -> Iterator[Running]:
         verify = ssl.create_default_context(cafile=settings.tls_cert)
     found = Running(f"{scheme}://127.0.0.1:{settings.port}", server.gateway_app.state.gateway, state, verify)
     try:
-        wait_for(lambda: is_ready(found.http))
+        wait_for(lambda: is_ready(found.http, ready))
         yield found
     finally:
         found.http.close()
@@ -60,9 +60,9 @@ def running(state: Path, *backends: str, **changes: Any) -> Iterator[Running]:
         assert not thread.is_alive()
 
 
-def is_ready(http: httpx.Client) -> bool:
+def is_ready(http: httpx.Client, status: int = 200) -> bool:
     try:
-        return http.get("/ready").status_code == 200
+        return http.get("/ready").status_code == status
     except httpx.TransportError:
         return False
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,37 @@ def test_variables_are_declared_and_prices_are_those_of_the_kit() -> None:
     quoted = cloud_models()["gpt-4o-mini"]
     assert float(variables["usd_in"]["query"]) == quoted.input_usd
     assert float(variables["usd_out"]["query"]) == quoted.output_usd
+
+
+def unknown(told: Any, read: Any, path: str = "") -> Iterator[str]:
+    """Yield what did not come through Grafana's own types: a field that they do not have, or another value."""
+    if isinstance(told, dict) and isinstance(read, dict):
+        for key, value in told.items():
+            yield from unknown(value, read.get(key), f"{path}.{key}")
+    elif isinstance(told, list) and isinstance(read, list) and len(told) == len(read):
+        for place, (one, other) in enumerate(zip(told, read, strict=True)):
+            yield from unknown(one, other, f"{path}[{place}]")
+    elif told != read:
+        yield f"{path}: {told!r} was read as {read!r}"
+
+
+def through(kind: Any, told: dict[str, Any]) -> list[str]:
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+    return list(unknown(told, json.loads(JSONEncoder().encode(kind.from_json(told)))))
+
+
+def test_grafanas_own_types_know_every_part_of_it() -> None:
+    """The types are generated from the schemas of Grafana 10.1; Grafana itself is not started."""
+    pytest.importorskip("grafana_foundation_sdk", reason="pip install 'labkit[dev]'")
+    from grafana_foundation_sdk.models import barchart, dashboard, prometheus, stat, timeseries
+
+    kinds = {"barchart": barchart, "stat": stat, "timeseries": timeseries}
+    assert through(dashboard.Dashboard, BOARD) == []
+    assert through(dashboard.Dashboard, BOARD | {"colour": "blue"}) != []
+    for panel in PANELS:
+        kind, custom = kinds[panel["type"]], panel["fieldConfig"]["defaults"].get("custom")
+        assert through(kind.Options, panel.get("options", {})) == [], panel["title"]
+        assert custom is None or through(kind.FieldConfig, custom) == [], panel["title"]
+        for target in panel["targets"]:
+            assert through(prometheus.Dataquery, target) == [], panel["title"]

@@ -42,7 +42,7 @@ def test_a_completion_and_the_list(gateway: Running) -> None:
 
 def test_health_ready_and_metrics(gateway: Running) -> None:
     gateway.chat()
-    assert gateway.http.get("/health").json() == {"status": "ok"}
+    assert gateway.http.get("/health").json() == {"status": "ok", "backends": {"echo": "up"}}
     assert gateway.http.get("/ready").status_code == 200
     page = gateway.http.get("/metrics").text
     assert 'labkit_requests_total{route="/v1/chat/completions",status="200",user_role="admin"}' in page

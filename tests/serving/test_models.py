@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from running_gateway import Running, wait_for
+from running_gateway import Running, running, wait_for
 from upstream import WORDS, Upstream
 
 from labkit.engines.ports import look
@@ -82,6 +82,50 @@ def test_a_budget_refuses_what_does_not_fit(start: Start) -> None:
     answer = running.http.post("/admin/models", json={"action": "start", "backend": "big=llamaserver"})
     assert answer.status_code == 507 and "budget" in answer.json()["error"]["message"]
     assert running.chat().status_code == 200
+
+
+def test_a_gateway_without_a_backend_that_can_answer_is_not_ready(tmp_path: Path) -> None:
+    """A model that cannot be loaded and a server that is not there: `/ready` says so, until one of them is mended."""
+    later = Upstream("later")
+    later.port = free_port()
+    backends = ("broken=llamaserver;colour=blue", later.backend)
+    with running(tmp_path / "state", *backends, ready=503) as box:
+        wait_for(lambda: "broken" in box.http.get("/ready").text and "later" in box.http.get("/ready").text)
+        answer = box.http.get("/ready")
+        assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+        assert "nothing answers" in answer.json()["error"]["message"]
+        assert box.http.get("/health").json()["backends"] == {"broken": "failed", "later": "failed"}
+        broken_state, later_state = box.http.get("/admin/models").json()["backends"]
+        assert "colour" in broken_state["why"] and later_state["state"] == "failed"
+        wait_for(lambda: 'labkit_backend_up{backend="later"} 0.0' in box.http.get("/metrics").text)
+        assert box.chat().status_code == 503  # not 400: it is not the student's option that is wrong
+        with later:
+            wait_for(lambda: box.http.get("/ready").status_code == 200)
+            assert box.http.get("/health").json()["backends"] == {"broken": "failed", "later": "up"}
+            assert box.chat().status_code == 200
+
+
+def test_the_last_backend_that_fails_makes_the_gateway_unready_until_it_answers(start: Start) -> None:
+    with Upstream("a") as a:
+        running = start(a.backend)
+        a.do = "500"
+        wait_for(lambda: running.chat(temperature=0.5).status_code == 502 and not_ready(running))
+        assert "a: a answered 500" in running.http.get("/ready").json()["error"]["message"]
+        assert not running.gateway.router.breakers["a"].open  # it is asked all the same
+        a.do = ""  # and nobody asks: a probe finds out
+        wait_for(lambda: running.http.get("/ready").status_code == 200)
+
+
+def test_with_keys_ready_tells_strangers_no_more_than_names(start: Start, tmp_path: Path) -> None:
+    running = start("gone=http://127.0.0.1:9/v1;model=nano", "echo=echo;model=pico", keys=True)
+    wait_for(lambda: running.http.get("/health").json()["backends"]["gone"] == "failed")
+    running.gateway.pool.nodes["echo"].wanted = False
+    assert "(gone)" in (said := running.http.get("/ready").json()["error"]["message"])
+    assert "127.0.0.1" not in said
+
+
+def not_ready(running: Running) -> bool:
+    return running.http.get("/ready").status_code == 503
 
 
 def test_an_idle_model_is_unloaded_and_comes_back(start: Start) -> None:

@@ -31,6 +31,7 @@ def findings(gateway: Running, folder: Path, examples: int) -> str:
     """Return what schemathesis says, nothing where it has no objection."""
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{gateway.url}/openapi.json", "--no-color"]
     told = ["-n", str(examples), "--seed", "1", "--generation-database", "none", "--max-failures", "20"]
+    told += ["--request-timeout", "60"]  # 256 texts to embed take a while on a busy machine
     done = subprocess.run([*command, *told], cwd=folder, capture_output=True, text=True)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 

@@ -16,13 +16,14 @@ from labkit.errors import EngineUnavailable, OptionInvalid
 from labkit.serving.prometheus import Prometheus
 
 VARIABLES = {"$__rate_interval": "20s", "$instance": ".*", "$usd_per_second": "0.0001", "$usd_in": "0.15"}
+LABELS = "__name__=labkit_queue_limit, instance="
 # What an undisturbed gateway has no series of yet.
 RARE = {"Turned away, by role", "Votes of the last hour", "Tries that failed, a second"}
 
 
 @contextmanager
-def watching(address: str) -> Iterator[Prometheus]:
-    server = Prometheus(address)
+def watching(address: str, key: str = "") -> Iterator[Prometheus]:
+    server = Prometheus(address, key)
     try:
         yield server
     finally:
@@ -56,6 +57,25 @@ def test_every_panel_has_figures_of_a_gateway_that_works(start: Callable[..., An
                 assert found or title in RARE, f"{title} is empty: {query}"
             with pytest.raises(OptionInvalid, match="refuses"):
                 prometheus.query("sum(")
+
+
+@pytest.mark.heavy
+def test_a_gateway_with_keys_is_watched_with_an_admins_key_alone(start: Callable[..., Any]) -> None:
+    running = start("echo=echo", keys=True)
+    keys, address = running.gateway.keys, running.url.removeprefix("http://")
+    running.gateway.alerts.rules = {}  # only Prometheus asks
+    (_, student), (_, admin) = keys.add("Ada"), keys.add("Root", "admin")
+    with watching(address) as nobody, watching(address, student) as ada, watching(address, admin) as root:
+        wait_for(lambda: root.query('up{job="labkit"}'), 60)
+        wait_for(lambda: root.query("labkit_queue_limit") == {f"{LABELS}{address}, job=labkit": 64.0}, 60)
+        for other in (nobody, ada):
+            wait_for(lambda other=other: list(other.query('up{job="labkit"}').values()) == [0.0], 60)
+            assert not other.query("labkit_queue_limit")
+            wait_for(lambda other=other: other.alerts().get("GatewayGone") == "firing", 60)
+        assert running.gateway.alerts.held == {}  # who may not see may not command, either
+        running.gateway.telemetry.queue_depth.set_function(lambda: 60)
+        wait_for(lambda: root.alerts().get("QueueFilling") == "firing", 60)
+        wait_for(lambda: running.gateway.alerts.on == {"shed_load"}, 30)
 
 
 @pytest.mark.heavy

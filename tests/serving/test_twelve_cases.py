@@ -8,17 +8,23 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 from running_gateway import HELLO, Running, wait_for
 from upstream import WORDS, Upstream
 
 from labkit.engines.process import free_port
+from labkit.serving.audit import STRANGERS
+from labkit.serving.endpoint import start_gateway
 from labkit.serving.keys import Keys
 
 Start = Callable[..., Running]
@@ -85,6 +91,16 @@ def test_3_tools_are_data(start: Start, two: tuple[Upstream, Upstream]) -> None:
     answer = running.http.post("/v1/chat/completions", json=ASK | {"messages": messages})
     assert answer.status_code == 200 and answer.headers["content-type"] == "application/json"
     assert two[0].asked[-1]["messages"][-1] == result
+    for broken in (
+        '{"path": ',
+        "NaN",
+        "1e999",
+        '"\\ud800"',
+    ):  # a model wrote it, and some servers fail over it
+        call["function"]["arguments"] = broken
+        assert running.http.post("/v1/chat/completions", json=ASK | {"messages": messages}).status_code == 200
+        passed = two[0].asked[-1]["messages"][1]["tool_calls"][0]["function"]["arguments"]
+        assert json.loads(passed) == broken
     for odd in (7, [7], [{"function": {}}], [{"function": {"name": "a", "arguments": {}}}]):
         messages[1]["tool_calls"] = odd
         assert running.http.post("/v1/chat/completions", json=ASK | {"messages": messages}).status_code == 400
@@ -183,6 +199,64 @@ def test_5_bad_keys(start: Start, two: tuple[Upstream, Upstream]) -> None:
     assert key.encode() not in (running.state / "keys.sqlite").read_bytes()
 
 
+@pytest.mark.heavy
+def test_5_a_thousand_bad_keys_a_second_keep_nobody_waiting(
+    tmp_path: Path, two: tuple[Upstream, Upstream]
+) -> None:
+    """Calm and flood take turns; the gateway and the flood have processes of their own."""
+    state, rounds, calm, flood = tmp_path / "state", 4, list[float](), list[float]()
+    keys = Keys(state / "keys.sqlite")
+    _, key = keys.add("Ada", requests=10**6, tokens=10**9)
+    keys.close()
+    gateway, url = start_gateway(two[0].backend, state=state, keys=True, cache="off")
+    codes, seconds = Counter[str](), 0.0
+    try:
+        headers = {"Authorization": f"Bearer {key}"}
+        with httpx.Client(base_url=url, trust_env=False, timeout=30, headers=headers) as http:
+            ask_in_turn(http, 50)
+            for _ in range(rounds):
+                calm += ask_in_turn(http, 250)
+                with flooding(url) as ended:
+                    flood += ask_in_turn(http, 250)
+                codes, seconds = codes + Counter(ended["codes"]), seconds + ended["seconds"]
+    finally:
+        gateway.stop()
+    p99 = [float(np.percentile(run, 99)) for run in (calm, flood)]
+    print(f"\n{codes.total()} bad keys, {codes.total() / seconds:.0f} a second")
+    print(f"p99 {1e3 * p99[0]:.1f} ms calm, {1e3 * p99[1]:.1f} ms: × {p99[1] / p99[0]:.2f} (Reach ≤ 2)")
+    assert set(codes) == {"401"} and codes.total() >= 1_000
+    assert len(two[0].asked) == 50 + 2 * rounds * 250  # none of them reached an engine
+    told = [line for line in lines(state) if line["status"] == 401]
+    assert len(told) <= (seconds + 2 * rounds) * STRANGERS  # nor fill they the disk
+    assert len(told) + sum(line.get("left_out", 0) for line in told) <= codes.total()
+    assert p99[1] <= 6 * p99[0]
+
+
+def ask_in_turn(http: httpx.Client, count: int) -> list[float]:
+    """Ask so many times, one after the other; return the seconds of each."""
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        assert http.post("/v1/chat/completions", json=ASK).status_code == 200
+        times.append(time.perf_counter() - began)
+    return times
+
+
+@contextmanager
+def flooding(url: str) -> Iterator[dict]:
+    """Send 1,000 bad keys a second while the block runs, two seconds at least; yield what is known at its end."""
+    command = [sys.executable, str(Path(__file__).with_name("key_flood.py")), url.rpartition(":")[2], "1000"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            ended, least = dict[str, Any](), time.monotonic() + 2
+            time.sleep(0.5)
+            yield ended
+            time.sleep(max(0.0, least - time.monotonic()))
+            ended |= json.loads(process.communicate(timeout=30)[0])
+        finally:
+            process.kill()
+
+
 def test_6_an_engine_dies_before_its_first_byte(start: Start, two: tuple[Upstream, Upstream]) -> None:
     a, b = two
     a.do = "hang up"
@@ -196,6 +270,16 @@ def test_6_an_engine_dies_before_its_first_byte(start: Start, two: tuple[Upstrea
     tried = [line["tried"] for line in lines(running.state) if "tried" in line]
     assert [["a", "EngineFailed"], ["b", "ok"]] in tried
     assert all(one[-1] == ["b", "ok"] for one in tried)
+
+
+def test_6_a_kept_connection_that_ends_is_no_failure(start: Start, two: tuple[Upstream, Upstream]) -> None:
+    a, _ = two
+    running = start(a.backend)
+    for a.do in ("", "once"):
+        assert [running.chat(temperature=0.5).status_code for _ in range(6)] == [200] * 6
+    running.gateway.audit.flush()
+    tried = [line["tried"] for line in lines(running.state) if "tried" in line]
+    assert tried == [[["a", "ok"]]] * 12 and len(a.asked) == 12  # and nothing was asked twice
 
 
 @pytest.mark.parametrize("do", ["cut", "end early", "error event", "malformed", "stall"])

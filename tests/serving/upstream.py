@@ -25,7 +25,8 @@ def delta(finish: str | None = None, **parts: Any) -> dict[str, Any]:
 
 class Upstream:
     """Serve on loopback in a block. `do`: "", "silent", "hang up", "cut", "end early", "stall", "error event",
-    "malformed", "split", "slow", "tool", "400", "500", "503", "429" (with `retry_after`).
+    "malformed", "split", "once" (a connection's second request ends it), "slow",
+    "tool", "400", "500", "503", "429" (with `retry_after`).
 
     `asked` holds the bodies of all requests for completions, `active` how many are being answered.
     """
@@ -82,12 +83,15 @@ class Upstream:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
+        asked = 0
         try:
             while not writer.is_closing():
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 headers = dict(line.lower().split(": ", 1) for line in head[1:-2])
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-                path = head[0].split()[1]
+                if asked and self.do == "once":
+                    break
+                path, asked = head[0].split()[1], asked + 1
                 if path.endswith("/models"):
                     self._plain(writer, {"data": [{"id": self.model, "owned_by": "scripted"}]})
                 elif path.endswith("/embeddings"):
