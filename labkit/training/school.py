@@ -25,6 +25,7 @@ from labkit.errors import OptionInvalid, TrainingFailed
 from labkit.metrics.agent_eval import choose, read_cases, score
 from labkit.metrics.cases import data_folder
 from labkit.models.catalog import find
+from labkit.models.hardware import usable_cores
 from labkit.training.data import examples
 from labkit.training.reward import Reward, Task
 from labkit.training.stage import LEVELS, played, stage_tasks
@@ -48,7 +49,7 @@ class Budget:
     `minutes` ends a training early.
     """
 
-    steps: int = 60
+    steps: int = 40
     tasks: int = 200
     cases: int = 4
     minutes: float = 5.0
@@ -120,8 +121,8 @@ class School:
         base, seed = model_folder("nano"), self.seed
         net, encoder = load_network(base)
         known = [encoder.encode(e) for e in islice(examples(seed, {"medium": 0.6, "full": 0.4}), REHEARSE)]
-        given = {"steps": self.budget.steps, "minutes": self.budget.minutes, "evaluate_every": 15, **settings}
-        s = GrpoSettings(seed=seed, **given)
+        given: dict[str, Any] = {"steps": self.budget.steps, "minutes": self.budget.minutes, "seed": seed}
+        s = GrpoSettings(**{**given, "evaluate_every": 15, "threads": min(usable_cores(), 8), **settings})
         chosen_by = stage_tasks(CHOOSE, 100 + seed, self.level, held_out=True)
         tasks, run = stage_tasks(TRAIN, seed, self.level), self.folder / f"{name}.run"
         log = grpo(

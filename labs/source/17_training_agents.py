@@ -58,7 +58,7 @@ print(school.about)
 
 # %% [markdown]
 # **Read the line above**: it says whether the figures of training below are this machine's. `School` is short
-# (`labkit/training/school.py`): it calls the functions that this lab names. In class a training takes up to 60 steps,
+# (`labkit/training/school.py`): it calls the functions that this lab names. In class a training takes up to 40 steps,
 # some two to five minutes on two cores. Where the variable `CI` is set, as when this notebook is tested, it takes 6
 # steps and small exams: enough to show that all runs, too little to learn much.
 #
@@ -431,7 +431,7 @@ if HERE:
 # %%
 curve = TrainingCurve()
 display(curve)
-loose = {"kl": 0.0, "rehearse": 0, "steps": max(6, school.budget.steps // 3)}  # without the ropes
+loose = {"kl": 0.0, "rehearse": 0, "steps": max(6, school.budget.steps // 2)}  # without the ropes
 log = school.teach("long", thorough, curve.add, **loose)
 curve.draw()
 

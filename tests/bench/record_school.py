@@ -17,10 +17,10 @@ from labkit.engines.llamacpp_files import shipped_folder, weights_hash
 from labkit.metrics.probes import loaded_machine
 from labkit.models.catalog import find
 from labkit.models.hardware import machine
-from labkit.training.school import CLASS, HERE, RECORDING, Exam, School, measure_levels
+from labkit.training.school import CLASS, HERE, RECORDING, Entry, Exam, School, measure_levels
 from labkit.training.stage import played, thorough, trainable
 
-BUDGET = replace(CLASS, tasks=100, minutes=0)  # every step, however long it takes
+BUDGET = replace(CLASS, tasks=100, cases=2, minutes=0)  # every step, however long it takes
 DEPLOYED = (("llamacpp", "Q8_0"), ("llamacpp", "Q4_K_M"), ("onnx", "fp32"), ("onnx", "int4"))
 
 
@@ -29,17 +29,22 @@ def short(exam: Exam) -> dict[str, object]:
     return {"stage": [int(mark) for mark in exam.stage], "others": others, "mb": round(exam.mb, 2)}
 
 
+def tell(entry: Entry) -> None:
+    print(json.dumps(entry), flush=True)
+
+
 def main() -> None:
     assert HERE, "needs torch: pip install 'labkit[train]'"
     with load("nano", "llamacpp", "F16") as nano:
-        success = measure_levels(nano, 40)
+        success = measure_levels(nano, 60)
+    print(success, flush=True)
     school = School(trainable(success), Path(sys.argv[1]) if sys.argv[1:] else None, BUDGET)
     about = f"{date.today()}, torch {version('torch')}, {machine().cpu}"
     saved: dict[str, object] = {"about": ", ".join(filter(None, (about, loaded_machine())))}
     saved |= {"weights": weights_hash(shipped_folder(find("nano").refs["onnx"])), "level": school.level}
     saved |= {"success": success, "budget": asdict(BUDGET)}
-    logs = {"stage": school.teach("stage", played, print)}
-    logs["long"] = school.teach("long", thorough, print, kl=0.0, rehearse=0, steps=BUDGET.steps // 3)
+    logs = {"stage": school.teach("stage", played, tell)}
+    logs["long"] = school.teach("long", thorough, tell, kl=0.0, rehearse=0, steps=BUDGET.steps // 2)
     saved["logs"] = {
         name: [{k: round(v, 4) for k, v in entry.items()} for entry in log] for name, log in logs.items()
     }
