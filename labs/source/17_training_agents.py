@@ -119,7 +119,7 @@ for trial in trials:
 # %%
 import openai
 from labkit.training.reward import reply_in
-from labkit.training.rollouts import RolloutServer, examples, only
+from labkit.training.rollouts import RolloutServer, examples, only, write_rollouts
 
 server = RolloutServer(nano, seed=1, max_tokens=64)
 print(server.url)
@@ -134,11 +134,13 @@ print(server.rollouts[0], server.rollouts[1], sep="\n")
 
 # %%
 rewarded = examples(server.rollouts)
+write_rollouts(school.folder / "rollouts.jsonl", server.rollouts)
 print(f"{len(rewarded)} of {len(server.rollouts)} rollouts were rewarded (drawn at temperature 1, measured)")
 
 # %% [markdown]
 # **Read it**: these examples were made by the model itself. Fine-tuning on them is called *rejection sampling*: keep
-# what was rewarded, imitate it. `labkit train` does so with a file of rollouts.
+# what was rewarded, imitate it. In a terminal, `labkit train FOLDER --how examples --rollouts FILE` does that with such
+# a file, of whatever agent.
 #
 # Now the same with agents of several makes. Each gets a Python tool and an address.
 

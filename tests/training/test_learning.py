@@ -44,7 +44,9 @@ def test_nano_learns_from_rewards_alone(seed: int, before: tuple[str, Exam], tmp
         found[name] = change, low, high = paired(was, now)
         shares = f"{sum(was):g} → {sum(now):g} of {len(now)}"
         print(f"  {name:6} {shares:20} {100 * change:+5.1f} points ({100 * low:+.1f} to {100 * high:+.1f})")
-    assert log[-1]["seconds"] <= 60 * CLASS.minutes + 30  # the limit ends the run after the step that passes it
+    assert (
+        log[-1]["seconds"] <= 60 * CLASS.minutes + 30
+    )  # the limit ends the run after the step that passes it
     assert found["skill"][0] >= RISE and found["skill"][1] > 0
     assert found["others"][0] >= -LOSS
     assert not gamed(log)
