@@ -52,7 +52,7 @@ class Budget:
     steps: int = 40
     tasks: int = 200
     cases: int = 4
-    minutes: float = 5.0
+    minutes: float = 4.0
 
 
 CLASS, SHORT = Budget(), Budget(steps=6, tasks=40, cases=1)

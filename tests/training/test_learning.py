@@ -1,4 +1,4 @@
-"""The acceptance of training on rewards: nano learns a skill within five minutes, with each of two seeds.
+"""The acceptance of training on rewards: nano learns a skill within four minutes, with each of two seeds.
 
 Success is greedy, on held-out wordings and values that chose nothing. The aim is 15 points more, and 2 at most lost
 elsewhere; the second is held with a margin, since what is lost is a few cases and another processor rounds otherwise.
