@@ -433,7 +433,7 @@ if HERE:
 # %%
 curve = TrainingCurve()
 display(curve)
-loose = {"kl": 0.0, "rehearse": 0, "steps": max(6, school.budget.steps // 2)}  # without the ropes
+loose = {"kl": 0.0, "rehearse": 0, "steps": max(6, 3 * school.budget.steps // 8)}  # without the ropes
 log = school.teach("long", thorough, curve.add, **loose)
 curve.draw()
 

@@ -44,7 +44,7 @@ def main() -> None:
     saved |= {"weights": weights_hash(shipped_folder(find("nano").refs["onnx"])), "level": school.level}
     saved |= {"success": success, "budget": asdict(BUDGET)}
     logs = {"stage": school.teach("stage", played, tell)}
-    logs["long"] = school.teach("long", thorough, tell, kl=0.0, rehearse=0, steps=BUDGET.steps // 2)
+    logs["long"] = school.teach("long", thorough, tell, kl=0.0, rehearse=0, steps=3 * BUDGET.steps // 8)
     saved["logs"] = {
         name: [{k: round(v, 4) for k, v in entry.items()} for entry in log] for name, log in logs.items()
     }
