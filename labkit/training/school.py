@@ -49,7 +49,7 @@ class Budget:
     `minutes` ends a training early.
     """
 
-    steps: int = 40
+    steps: int = 50
     tasks: int = 200
     cases: int = 4
     minutes: float = 4.0

@@ -58,7 +58,7 @@ print(school.about)
 
 # %% [markdown]
 # **Read the line above**: it says whether the figures of training below are this machine's. `School` is short
-# (`labkit/training/school.py`): it calls the functions that this lab names. In class a training takes up to 40 steps,
+# (`labkit/training/school.py`): it calls the functions that this lab names. In class a training takes up to 50 steps,
 # and at most four minutes. Where the variable `CI` is set, as when this notebook is tested, it takes 6 steps and small
 # exams: enough to show that all runs, too little to learn much.
 #
