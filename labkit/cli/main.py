@@ -22,6 +22,7 @@ from labkit.cli.load import load, sweep
 from labkit.cli.models import models
 from labkit.cli.race import race
 from labkit.cli.serve import serve
+from labkit.cli.train import train
 from labkit.errors import NotebookFailed
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ app.command(rich_help_panel="Models")(compare)
 app.command(rich_help_panel="Models")(race)
 app.command(rich_help_panel="Models")(load)
 app.command(rich_help_panel="Models")(sweep)
+app.command(rich_help_panel="Models")(train)
 app.add_typer(serve, name="serve", rich_help_panel="Models")
 app.add_typer(deploy, name="deploy", rich_help_panel="Models")
 app.add_typer(classroom, name="classroom", rich_help_panel="The labs")

@@ -49,9 +49,3 @@ def merge_lora(net: Llama) -> None:
             if isinstance(layer, LoraLinear):
                 setattr(part, name, layer.merged())
     net.requires_grad_(True)
-
-
-def trained_parameters(net: nn.Module) -> tuple[int, int]:
-    """Return how many numbers are trained, and of how many."""
-    counts = [(p.numel(), p.requires_grad) for p in net.parameters()]
-    return sum(count for count, trained in counts if trained), sum(count for count, _ in counts)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from labkit.engines.messages import check_messages
 from labkit.engines.toolcalls import ToolCallReader
-from labkit.errors import TrainingFailed
+from labkit.engines.toolschema import tool_schemas
+from labkit.errors import LabkitError, OptionInvalid, TrainingFailed
+from labkit.models.store import storage_errors
 from labkit.training.rollouts import checked
 from labkit.types import Message, Reply, Timing, Tool, ToolCall, Usage
 
@@ -25,6 +32,36 @@ class Task:
 
 
 Reward = Callable[[Task, Reply], float]
+
+
+def read_tasks(path: Path) -> list[Task]:
+    """Read tasks from JSON lines of `messages`, `tools`, `goal`; raise `TrainingFailed` with the line of a bad one."""
+    with storage_errors(path, "read"):
+        lines = path.read_bytes().splitlines()
+    found = []
+    for at, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            tools = tool_schemas(row.get("tools") or [])
+            found.append(Task(check_messages(row["messages"]), tools, row.get("goal")))
+        except (LabkitError, ValueError, TypeError, LookupError, AttributeError) as error:
+            fix = "a line is an object with messages, and tools and a goal if there are any"
+            raise TrainingFailed(f"{path}, line {at} is no task: {error!s:.100}", fix=fix) from error
+    return found
+
+
+def reward_named(name: str) -> Reward:
+    """Return the function that "module:name" means, looked for in the current folder, too."""
+    module, _, function = name.partition(":")
+    try:
+        sys.path.insert(0, os.getcwd())
+        reward: Reward = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        fix = "write it as my_rewards:is_right, for a function in my_rewards.py here"
+        raise OptionInvalid(f"there is no reward {name!r:.80}: {error!s:.100}", fix=fix) from error
+    finally:
+        sys.path.pop(0)
+    return reward
 
 
 def reply_of(text: str, calls: Sequence[ToolCall] = ()) -> Reply:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -215,7 +216,13 @@ class Run:
 
     def resume(self) -> None:
         """Take up the state that `save` wrote; raise `OptionInvalid` where settings or data are others."""
-        state = torch.load(self.out / "checkpoint.pt", weights_only=True, map_location="cpu")
+        path = self.out / "checkpoint.pt"
+        try:
+            with storage_errors(path, "read"):
+                state = torch.load(io.BytesIO(path.read_bytes()), weights_only=True, map_location="cpu")
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            why = f"{path} is damaged: {error!s:.100}"
+            raise TrainingFailed(why, fix=f"delete {self.out}, and begin again") from error
         before, now = state.pop("settings"), asdict(self.s)
         changed = [name for name in now if now[name] != before.get(name) and name not in FREE]
         if changed or state["data"] != self.data:

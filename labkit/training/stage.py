@@ -19,9 +19,15 @@ from labkit.training.data.draw import Draw
 from labkit.training.reward import Task
 from labkit.types import Reply
 
-# How many tools are offered. If a model is too good at one tool and too bad at three, the mixture is in between.
-LEVELS = {"one tool": (1,), "one or three tools": (1, 3), "three tools": (3,)}
-LEAST, MOST = 0.10, 0.70
+# How many tools are offered, and how many of them a request needs. Which level has something to teach depends on the
+# model: `trainable` chooses one from what was measured.
+LEVELS = {
+    "one tool": ((1,), 1),
+    "one or three tools": ((1, 3), 1),
+    "three tools": ((3,), 1),
+    "two orders": ((2,), 2),
+    "two orders, four tools": ((4,), 2),
+}
 KINDS = {"integer": int, "string": str}
 
 
@@ -33,18 +39,20 @@ def machines() -> dict[str, dict[str, Any]]:
 
 
 def stage_tasks(count: int, seed: int, level: str = "one tool", *, held_out: bool = False) -> list[Task]:
-    """Make tasks that one call fulfils; `level` says how many tools are offered."""
+    """Make tasks that a call for each order fulfils; `level` says how many tools are offered, how many needed."""
     if level not in LEVELS:
         raise OptionInvalid(f"there is no level {level!r}", fix=f"choose from: {', '.join(LEVELS)}")
     d, made = Draw(random.Random(f"{seed}/{level}/{held_out}"), TRAINING, "medium"), []
     for _ in range(count):
-        wanted, *others = d.rng.sample(list(machines()), d.choice(LEVELS[level]))
-        machine = machines()[wanted]
-        offered = [{"type": "function", "function": machines()[name]["tool"]} for name in (wanted, *others)]
+        (sizes, orders), texts, goal = LEVELS[level], list[str](), dict[str, Any]()
+        names = d.rng.sample(list(machines()), d.choice(sizes))
+        offered = [{"type": "function", "function": machines()[name]["tool"]} for name in names]
         d.rng.shuffle(offered)
-        values = {name: d.sample(kind) for name, kind in machine["values"].items()}
-        text = d.choice(machine["held_out" if held_out else "wordings"]).format(**values)
-        made.append(Task([{"role": "user", "content": text}], offered, perform({}, wanted, values)))
+        for name in names[:orders]:
+            values = {key: d.sample(kind) for key, kind in machines()[name]["values"].items()}
+            texts.append(d.choice(machines()[name]["held_out" if held_out else "wordings"]).format(**values))
+            goal = perform(goal, name, values)
+        made.append(Task([{"role": "user", "content": " ".join(texts)}], offered, goal))
     return made
 
 
@@ -63,17 +71,22 @@ def perform(state: Mapping[str, Any], name: str, arguments: Mapping[str, Any]) -
     return {**state, order: dict(arguments)}
 
 
-def played(task: Task, reply: Reply) -> float:
-    """Reward 1 for a reply that leaves the stage as it was asked for, 0 for any other."""
+def outcome(task: Task, reply: Reply) -> dict[str, Any] | None:
+    """Play a reply's calls; return the stage afterwards, or None where a machine refused."""
     offered, state = {tool["function"]["name"] for tool in task.tools}, dict[str, Any]()
     try:
         for call in reply.tool_calls:
             if call.name not in offered:
-                return 0.0
+                return None
             state = perform(state, call.name, call.arguments)
     except OptionInvalid:
-        return 0.0
-    return float(state == task.goal)
+        return None
+    return state
+
+
+def played(task: Task, reply: Reply) -> float:
+    """Reward 1 for a reply that leaves the stage as it was asked for, 0 for any other."""
+    return float(outcome(task, reply) == task.goal)
 
 
 def thorough(task: Task, reply: Reply) -> float:
@@ -82,8 +95,8 @@ def thorough(task: Task, reply: Reply) -> float:
 
 
 def trainable(success: Mapping[str, float]) -> str:
-    """Choose the skill to train from what was measured: the one nearest to 40 % success.
+    """Choose the skill to train from what was measured: the one nearest to 50 % success, where rewards differ most.
 
     Below 10 % there is too little to reward, above 70 % little to learn: look whether the choice is between them.
     """
-    return min(success, key=lambda name: abs(success[name] - (LEAST + MOST) / 2))
+    return min(success, key=lambda name: abs(success[name] - 0.5))

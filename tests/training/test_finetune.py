@@ -137,6 +137,15 @@ def test_another_run_does_not_go_on_in_its_place(tmp_path: Path) -> None:
         fit(tiny(), TRAIN[1:], TRAIN[:2], settings(), tmp_path)
 
 
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    fit(tiny(), TRAIN, TRAIN[:2], settings(), tmp_path)
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+    for damaged in (b"", b"no checkpoint", whole[: len(whole) // 2]):
+        (tmp_path / "checkpoint.pt").write_bytes(damaged)
+        with pytest.raises(TrainingFailed, match="checkpoint.pt is damaged"):
+            fit(tiny(), TRAIN, TRAIN[:2], settings(), tmp_path)
+
+
 @pytest.mark.parametrize(("train", "held_out"), [([], TRAIN), (TRAIN, [])])
 def test_no_data_is_no_run(tmp_path: Path, train: list[object], held_out: list[object]) -> None:
     with pytest.raises(TrainingFailed, match="dataset is empty"):

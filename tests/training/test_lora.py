@@ -7,10 +7,17 @@ pytest.importorskip("torch", reason="needs torch: pip install 'labkit[train]'")
 import torch
 from tiny import tiny
 
-from labkit.training.lora import LoraLinear, add_lora, merge_lora, trained_parameters
+from labkit.training.lora import LoraLinear, add_lora, merge_lora
+from labkit.training.network import Llama
 
 pytestmark = pytest.mark.heavy
 IDS = torch.tensor([[5, 6, 7, 8]])
+
+
+def trained_parameters(net: Llama) -> tuple[int, int]:
+    """Return how many numbers are trained, and of how many."""
+    counts = [(p.numel(), p.requires_grad) for p in net.parameters()]
+    return sum(count for count, trained in counts if trained), sum(count for count, _ in counts)
 
 
 def test_it_begins_at_the_model_itself() -> None:

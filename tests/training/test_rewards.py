@@ -17,9 +17,8 @@ def calls(*pairs: tuple[str, dict[str, object]]) -> str:
     return "\n".join(f"<tool_call>\n{each}\n</tool_call>" for each in written)
 
 
-def right(task: Task) -> tuple[str, dict[str, object]]:
-    ((order, values),) = task.goal.items()
-    return order.split(" ")[0], values
+def right(task: Task) -> list[tuple[str, dict[str, object]]]:
+    return [(order.split(" ")[0], values) for order, values in task.goal.items()]
 
 
 def test_what_a_model_wrote_is_read_as_engines_read_it() -> None:
@@ -38,9 +37,12 @@ def test_what_a_model_wrote_is_read_as_engines_read_it() -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_right_call_is_rewarded_and_others_are_not(level: str) -> None:
     for task in stage_tasks(40, 1, level):
-        name, values = right(task)
-        assert played(task, reply_of(calls((name, values)))) == 1.0
+        wanted = right(task)
+        assert len(wanted) == LEVELS[level][1]
+        assert played(task, reply_of(calls(*wanted))) == 1.0
+        (name, values), *rest = wanted
         first = next(iter(values))
+        assert not rest or played(task, reply_of(calls(*rest))) == 0.0
         for text in (
             "Done!",
             "",
@@ -65,7 +67,7 @@ def test_held_out_tasks_are_worded_in_other_ways_and_offer_as_many_tools() -> No
     for machine in machines().values():
         assert not set(machine["wordings"]) & set(machine["held_out"])
         assert all(f"{{{name}}}" in text for text in machine["held_out"] for name in machine["values"])
-    for level, counts in LEVELS.items():
+    for level, (counts, _) in LEVELS.items():
         assert {len(task.tools) for task in stage_tasks(60, 2, level, held_out=True)} == set(counts)
     texts = [[task.messages[0]["content"] for task in stage_tasks(300, 3, held_out=h)] for h in (False, True)]
     assert not set(texts[0]) & set(texts[1])
@@ -95,7 +97,7 @@ def test_the_bad_reward_counts_characters_whatever_they_say() -> None:
     task = stage_tasks(1, 1)[0]
     found = [thorough(task, reply_of("x" * n)) for n in (0, 30, 300, 3000)]
     assert found == [0, 0.1, 1, 1]
-    assert thorough(task, reply_of(calls(right(task)))) < 0.3
+    assert thorough(task, reply_of(calls(*right(task)))) < 0.3
 
 
 def test_a_reward_must_be_a_finite_number() -> None:
