@@ -1,0 +1,223 @@
+"""Make the book: run the labs once, gather pages, let Sphinx build them without the network, and check the links.
+
+    python book/book.py run [NN ...]   run solved labs whose outputs are missing or old, into build/book-runs (slow)
+    python book/book.py build          build/book/index.html, in a minute or two; warnings are errors
+
+A lab that has not run is in the book without outputs, and its page says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+sys.path.insert(0, str(Path(__file__).parent))
+from links import problems
+from reference import command_line, packages
+
+ROOT = Path(__file__).parents[1]
+BOOK = ROOT / "book"
+RUNS = ROOT / "build" / "book-runs"
+PARTS = (  # the first lab of each
+    (1, "Agents and machines"),
+    (4, "Models and engines"),
+    (12, "Agents at work"),
+    (18, "In production"),
+)
+LANGUAGES = {"zh": "中文", "ms": "Bahasa Melayu", "ar": "العربية"}
+SHOWN = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")
+PAPERS = {
+    "nano": "labkit/models/nano/README.md",
+    "pico": "labkit/models/pico/README.md",
+    "contributing": "CONTRIBUTING.md",
+    "changelog": "CHANGELOG.md",
+}
+
+
+def fingerprint(solution: Path) -> str:
+    """Return what a lab's outputs depend on: its cells and nano's weights."""
+    weights = ROOT / "labkit" / "models" / "nano" / "model.safetensors"
+    return hashlib.sha256(solution.read_bytes() + weights.read_bytes()).hexdigest()
+
+
+def run(names: list[str], labs: Path = ROOT / "labs", runs: Path = RUNS) -> list[str]:
+    """Run each solved lab whose outputs are missing or old; return what failed, in words."""
+    import labkit
+    from labkit.classroom.runner import run_lab
+    from labkit.models.hardware import machine
+
+    runs.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for solution in sorted((labs / "solutions").glob("*.ipynb")):
+        wanted = not names or any(solution.stem.startswith(name) for name in names)
+        if not wanted or outputs(solution, runs) is not None:
+            continue
+        print(f"{solution.stem} …", flush=True)
+        done = run_lab(solution, timeout=600, strict=True)
+        if done.problem:
+            failed.append(str(done.problem))
+            continue
+        here = machine()
+        done.notebook.metadata["labkit_run"] = {
+            "fingerprint": fingerprint(solution),
+            "day": date.today().isoformat(),
+            "version": labkit.__version__,
+            "machine": f"{here.usable_cores} cores of {here.cpu or here.arch}",
+            "seconds": round(sum(done.seconds)),
+        }
+        nbformat.write(done.notebook, runs / solution.name)
+    return failed
+
+
+def outputs(solution: Path, runs: Path) -> Any | None:
+    """Return the executed notebook, or None where there is none of this lab as it is now."""
+    path = runs / solution.name
+    if not path.exists():
+        return None
+    notebook = nbformat.read(path, as_version=4)
+    current = notebook.metadata.get("labkit_run", {}).get("fingerprint") == fingerprint(solution)
+    return notebook if current else None
+
+
+def gather(pages: Path, labs: Path = ROOT / "labs", runs: Path = RUNS) -> None:
+    """Write the book's pages: labs with their outputs, translations, the reference, and what stands in Markdown."""
+    shutil.rmtree(pages, ignore_errors=True)
+    (pages / "labs").mkdir(parents=True)
+    executed: dict[str, Any] = {}
+    for solution in sorted((labs / "solutions").glob("*.ipynb")):
+        executed[solution.name] = outputs(solution, runs)
+        page = _page(solution, executed[solution.name])
+        nbformat.write(page, pages / "labs" / solution.name)
+    languages = [code for code in LANGUAGES if any((labs / code).glob("*.ipynb"))]
+    for code in languages:
+        _translated(code, labs, pages, executed)
+    for name, source in PAPERS.items():
+        shutil.copy(ROOT / source, pages / f"{name}.md")
+    (pages / "reference").mkdir()
+    reference = {**packages(ROOT / "labkit"), "command_line.md": command_line()}
+    for name, text in reference.items():
+        (pages / "reference" / name).write_text(text, encoding="utf-8")
+    shutil.copy(BOOK / "jupyterlab.png", pages)
+    _index(pages, languages, sorted(Path(name).stem for name in reference))
+
+
+def _page(solution: Path, done: Any | None, words: Any | None = None) -> Any:
+    """Return a lab's page: what a student reads, answers folded, one output of each bundle, and whose figures they are."""
+    page = done or nbformat.read(solution, as_version=4)
+    source = (solution.parents[1] / "source" / f"{solution.stem}.py").read_text(encoding="utf-8")
+    answers = {solved for solved in re.findall(r"### BEGIN SOLUTION\n(.+?)\n### END", source, re.DOTALL)}
+    for cell in page.cells:
+        if cell.cell_type == "code":
+            if any(answer in cell.source for answer in answers):
+                cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+            cell.outputs = [_shown(output) for output in cell.outputs]
+    page.metadata.pop("widgets", None)  # they would want scripts from elsewhere; each has a picture or text
+    page.cells.insert(1, nbformat.v4.new_markdown_cell(_about(solution, page.metadata.get("labkit_run"))))
+    return page
+
+
+def _shown(output: Any) -> Any:
+    data = output.get("data")
+    best = next((kind for kind in SHOWN if data and kind in data), None)
+    if best:
+        output["data"] = {best: data[best]}
+    return output
+
+
+def _about(solution: Path, run: Any | None) -> str:
+    if not run:
+        return "```{note}\nThis lab was not run when the book was made: the page has no outputs.\n```"
+    return (
+        f"```{{note}}\nThe figures below are of one run: {run['day']}, labkit {run['version']}, {run['machine']}; its cells "
+        f"took {run['seconds']} s. Yours will differ. Answers are folded: try first, in `labs/{solution.name}`.\n```"
+    )
+
+
+def _translated(code: str, labs: Path, pages: Path, executed: dict[str, Any]) -> None:
+    """Write the pages of a language: its words, and the code and outputs of the lab in English."""
+    (pages / "labs" / code).mkdir()
+    names = []
+    for path in sorted((labs / code).glob("*.ipynb")):
+        page = nbformat.read(path, as_version=4)
+        english = nbformat.read(pages / "labs" / path.name, as_version=4)
+        ours, theirs = ([c for c in n.cells if c.cell_type == "code"] for n in (page, english))
+        if len(ours) == len(theirs):
+            for cell, other in zip(ours, theirs, strict=True):
+                cell.source, cell.metadata, cell.outputs = other.source, other.metadata, other.outputs
+        nbformat.write(page, pages / "labs" / code / path.name)
+        names.append(path.stem)
+    tree = "\n".join(names)
+    (pages / "labs" / code / "index.md").write_text(
+        f"# {LANGUAGES[code]}\n\n```{{toctree}}\n{tree}\n```\n", encoding="utf-8"
+    )
+
+
+def _index(pages: Path, languages: list[str], reference: list[str]) -> None:
+    labs = sorted(path.stem for path in (pages / "labs").glob("*.ipynb"))
+    rows = [_row(json.loads((pages / "labs" / f"{lab}.ipynb").read_text(encoding="utf-8")), lab) for lab in labs]
+    trees = []
+    for (first, caption), (end, _) in zip(PARTS, (*PARTS[1:], (100, "")), strict=True):
+        trees.append((caption, [f"labs/{lab}" for lab in labs if lab[:2].isdigit() and first <= int(lab[:2]) < end]))
+    trees[-1][1].extend(f"labs/{lab}" for lab in labs if not lab[:2].isdigit())
+    trees.append(("In other languages", [f"labs/{code}/index" for code in languages]))
+    trees.append(("Reference", [f"reference/{name}" for name in reference]))
+    trees.append(("About", list(PAPERS)))
+    blocks = [
+        f"```{{toctree}}\n:hidden:\n:caption: {caption}\n" + "\n".join(names) + "\n```"
+        for caption, names in trees
+        if names
+    ]
+    text = (BOOK / "index.md").read_text(encoding="utf-8")
+    text = text.replace("@LABS@", "\n".join(rows)).replace("@TREES@", "\n\n".join(blocks))
+    (pages / "index.md").write_text(text, encoding="utf-8")
+
+
+def _row(notebook: Any, lab: str) -> str:
+    opening = "".join("".join(cell["source"]) for cell in notebook["cells"][:1])
+    title = opening.splitlines()[0].lstrip("# ")
+    minutes = re.search(r"(\d+) minutes", opening)
+    return f"* - [{title}](labs/{lab}.ipynb)\n  - {minutes[1] if minutes else ''}"
+
+
+def repository() -> str:
+    """Return BOOK_REPOSITORY or the clone's GitHub address, which Binder needs; "" if there is neither."""
+    git = ["git", "-C", str(ROOT), "remote", "get-url", "origin"]
+    origin = subprocess.run(git, capture_output=True, text=True).stdout
+    found = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(\.git)?\s*$", origin)
+    return os.environ.get("BOOK_REPOSITORY") or (f"https://github.com/{found[1]}" if found else "")
+
+
+def build(pages: Path, site: Path) -> list[str]:
+    """Let Sphinx build the pages, every warning an error; return what is wrong with the links and the sources."""
+    shutil.rmtree(site, ignore_errors=True)
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E", "-d", str(pages.parent / "doctrees")]
+    environment = {**os.environ, "BOOK_REPOSITORY": repository(), "PYTHONPATH": str(ROOT)}
+    sphinx = subprocess.run([*command, "-c", str(BOOK), str(pages), str(site)], env=environment)
+    return ["Sphinx had warnings: see above"] if sphinx.returncode else problems(site)
+
+
+def main(command: str = "build", *names: str) -> int:
+    """Run the labs or build the book; print what is wrong."""
+    if command == "run":
+        wrong = run(list(names))
+    else:
+        pages, site = ROOT / "build" / "book-pages", ROOT / "build" / "book"
+        gather(pages)
+        wrong = build(pages, site)
+        print(f"{site / 'index.html'}; Binder buttons for: {repository() or 'none (set BOOK_REPOSITORY)'}")
+    print(*wrong, sep="\n")
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
