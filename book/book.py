@@ -21,9 +21,10 @@ from typing import Any
 
 import nbformat
 
-sys.path.insert(0, str(Path(__file__).parent))
 from links import problems
 from reference import command_line, packages
+
+from labkit.classroom.release import read
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
@@ -36,6 +37,7 @@ PARTS = (  # the first lab of each
 )
 LANGUAGES = {"zh": "中文", "ms": "Bahasa Melayu", "ar": "العربية"}
 SHOWN = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")
+DIRECTION = re.compile(r"^<div dir=.*>\s*|\s*</div>\s*$")
 PAPERS = {
     "nano": "labkit/models/nano/README.md",
     "pico": "labkit/models/pico/README.md",
@@ -72,7 +74,7 @@ def run(names: list[str], labs: Path = ROOT / "labs", runs: Path = RUNS) -> list
             "fingerprint": fingerprint(solution),
             "day": date.today().isoformat(),
             "version": labkit.__version__,
-            "machine": f"{here.usable_cores} cores of {here.cpu or here.arch}",
+            "machine": f"{here.usable_cores} core{'s' * (here.usable_cores > 1)} of {here.cpu or here.arch}",
             "seconds": round(sum(done.seconds)),
         }
         nbformat.write(done.notebook, runs / solution.name)
@@ -93,14 +95,11 @@ def gather(pages: Path, labs: Path = ROOT / "labs", runs: Path = RUNS) -> None:
     """Write the book's pages: labs with their outputs, translations, the reference, and what stands in Markdown."""
     shutil.rmtree(pages, ignore_errors=True)
     (pages / "labs").mkdir(parents=True)
-    executed: dict[str, Any] = {}
     for solution in sorted((labs / "solutions").glob("*.ipynb")):
-        executed[solution.name] = outputs(solution, runs)
-        page = _page(solution, executed[solution.name])
-        nbformat.write(page, pages / "labs" / solution.name)
-    languages = [code for code in LANGUAGES if any((labs / code).glob("*.ipynb"))]
+        nbformat.write(_page(solution, outputs(solution, runs)), pages / "labs" / solution.name)
+    languages = _languages(labs)
     for code in languages:
-        _translated(code, labs, pages, executed)
+        _translated(code, labs, pages)
     for name, source in PAPERS.items():
         shutil.copy(ROOT / source, pages / f"{name}.md")
     (pages / "reference").mkdir()
@@ -111,18 +110,20 @@ def gather(pages: Path, labs: Path = ROOT / "labs", runs: Path = RUNS) -> None:
     _index(pages, languages, sorted(Path(name).stem for name in reference))
 
 
-def _page(solution: Path, done: Any | None, words: Any | None = None) -> Any:
-    """Return a lab's page: what a student reads, answers folded, one output of each bundle, and whose figures they are."""
+def _page(solution: Path, done: Any | None) -> Any:
+    """Return a lab's page: answers folded, one output of each bundle, and a word on whose figures they are."""
     page = done or nbformat.read(solution, as_version=4)
-    source = (solution.parents[1] / "source" / f"{solution.stem}.py").read_text(encoding="utf-8")
-    answers = {solved for solved in re.findall(r"### BEGIN SOLUTION\n(.+?)\n### END", source, re.DOTALL)}
+    labs = solution.parents[1]
+    answers = {c.id for c in read(labs / "source" / f"{solution.stem}.py") if "### BEGIN SOLUTION" in c.text}
     for cell in page.cells:
         if cell.cell_type == "code":
-            if any(answer in cell.source for answer in answers):
+            if cell.id in answers:
                 cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
             cell.outputs = [_shown(output) for output in cell.outputs]
     page.metadata.pop("widgets", None)  # they would want scripts from elsewhere; each has a picture or text
-    page.cells.insert(1, nbformat.v4.new_markdown_cell(_about(solution, page.metadata.get("labkit_run"))))
+    note = _about(solution, page.metadata.get("labkit_run"))
+    note += "".join(f" [{LANGUAGES[code]}]({code}/{solution.name})" for code in _languages(labs, solution.name))
+    page.cells.insert(1, nbformat.v4.new_markdown_cell(f"```{{note}}\n{note}\n```"))
     return page
 
 
@@ -136,24 +137,32 @@ def _shown(output: Any) -> Any:
 
 def _about(solution: Path, run: Any | None) -> str:
     if not run:
-        return "```{note}\nThis lab was not run when the book was made: the page has no outputs.\n```"
+        return "This lab was not run when the book was made: the page has no outputs."
     return (
-        f"```{{note}}\nThe figures below are of one run: {run['day']}, labkit {run['version']}, {run['machine']}; its cells "
-        f"took {run['seconds']} s. Yours will differ. Answers are folded: try first, in `labs/{solution.name}`.\n```"
+        f"The figures below are of one run: {run['day']}, labkit {run['version']}, {run['machine']}; its cells "
+        f"took {run['seconds']} s. Yours will differ. Answers are folded: try first, in `labs/{solution.name}`."
     )
 
 
-def _translated(code: str, labs: Path, pages: Path, executed: dict[str, Any]) -> None:
-    """Write the pages of a language: its words, and the code and outputs of the lab in English."""
+def _languages(labs: Path, name: str = "*.ipynb") -> list[str]:
+    return [code for code in LANGUAGES if any((labs / code).glob(name))]
+
+
+def _translated(code: str, labs: Path, pages: Path) -> None:
+    """Write the pages of a language: its words, with the code and the outputs of the English page."""
     (pages / "labs" / code).mkdir()
     names = []
     for path in sorted((labs / code).glob("*.ipynb")):
-        page = nbformat.read(path, as_version=4)
         english = nbformat.read(pages / "labs" / path.name, as_version=4)
-        ours, theirs = ([c for c in n.cells if c.cell_type == "code"] for n in (page, english))
-        if len(ours) == len(theirs):
-            for cell, other in zip(ours, theirs, strict=True):
-                cell.source, cell.metadata, cell.outputs = other.source, other.metadata, other.outputs
+        shared = {cell.id: cell for cell in english.cells if cell.cell_type == "code"}
+        page = nbformat.read(path, as_version=4)
+        page.cells = [shared.get(cell.id, cell) for cell in page.cells]
+        for cell in page.cells:
+            if cell.cell_type == "markdown":  # the page has a direction of its own: conf.py
+                cell.source = DIRECTION.sub("", cell.source)
+        note = _about(path, english.metadata.get("labkit_run"))
+        note = f"```{{note}}\n{note}\n```"
+        page.cells.insert(1, nbformat.v4.new_markdown_cell(note))
         nbformat.write(page, pages / "labs" / code / path.name)
         names.append(path.stem)
     tree = "\n".join(names)

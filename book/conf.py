@@ -32,7 +32,7 @@ autodoc_default_options = {"members": True}
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
 html_theme = "sphinx_book_theme"
-html_title = "labkit: edge AI agents, by running them"
+html_title = "labkit"
 html_static_path = ["static"]
 html_css_files = ["book.css"]
 html_sourcelink_suffix = ""
@@ -42,6 +42,7 @@ html_theme_options: dict[str, Any] = {
     "home_page_in_toc": True,
     "show_navbar_depth": 1,
     "path_to_docs": "",
+    "navbar_persistent": [],  # the sidebar has the search already
     "repository_branch": os.environ.get("BOOK_BRANCH", "main"),
 }
 if REPOSITORY:
