@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-
 from links import problems
 from reference import command_line, packages
 
@@ -122,7 +121,9 @@ def _page(solution: Path, done: Any | None) -> Any:
             cell.outputs = [_shown(output) for output in cell.outputs]
     page.metadata.pop("widgets", None)  # they would want scripts from elsewhere; each has a picture or text
     note = _about(solution, page.metadata.get("labkit_run"))
-    note += "".join(f" [{LANGUAGES[code]}]({code}/{solution.name})" for code in _languages(labs, solution.name))
+    note += "".join(
+        f" [{LANGUAGES[code]}]({code}/{solution.name})" for code in _languages(labs, solution.name)
+    )
     page.cells.insert(1, nbformat.v4.new_markdown_cell(f"```{{note}}\n{note}\n```"))
     return page
 
@@ -173,10 +174,14 @@ def _translated(code: str, labs: Path, pages: Path) -> None:
 
 def _index(pages: Path, languages: list[str], reference: list[str]) -> None:
     labs = sorted(path.stem for path in (pages / "labs").glob("*.ipynb"))
-    rows = [_row(json.loads((pages / "labs" / f"{lab}.ipynb").read_text(encoding="utf-8")), lab) for lab in labs]
+    rows = [
+        _row(json.loads((pages / "labs" / f"{lab}.ipynb").read_text(encoding="utf-8")), lab) for lab in labs
+    ]
     trees = []
     for (first, caption), (end, _) in zip(PARTS, (*PARTS[1:], (100, "")), strict=True):
-        trees.append((caption, [f"labs/{lab}" for lab in labs if lab[:2].isdigit() and first <= int(lab[:2]) < end]))
+        trees.append(
+            (caption, [f"labs/{lab}" for lab in labs if lab[:2].isdigit() and first <= int(lab[:2]) < end])
+        )
     trees[-1][1].extend(f"labs/{lab}" for lab in labs if not lab[:2].isdigit())
     trees.append(("In other languages", [f"labs/{code}/index" for code in languages]))
     trees.append(("Reference", [f"reference/{name}" for name in reference]))
@@ -209,7 +214,17 @@ def repository() -> str:
 def build(pages: Path, site: Path) -> list[str]:
     """Let Sphinx build the pages, every warning an error; return what is wrong with the links and the sources."""
     shutil.rmtree(site, ignore_errors=True)
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E", "-d", str(pages.parent / "doctrees")]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-E",
+        "-d",
+        str(pages.parent / "doctrees"),
+    ]
     environment = {**os.environ, "BOOK_REPOSITORY": repository(), "PYTHONPATH": str(ROOT)}
     sphinx = subprocess.run([*command, "-c", str(BOOK), str(pages), str(site)], env=environment)
     return ["Sphinx had warnings: see above"] if sphinx.returncode else problems(site)

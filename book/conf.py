@@ -63,11 +63,15 @@ def _paragraph(text: str) -> str:
     code_and_prose = re.split(r"`([^`]+)`", text)
     for place, part in enumerate(code_and_prose):
         is_code = place % 2
-        code_and_prose[place] = f"\\ ``{' '.join(part.split())}``\\ " if is_code else re.sub(r"([\\*_|])", r"\\\1", part)
+        code_and_prose[place] = (
+            f"\\ ``{' '.join(part.split())}``\\ " if is_code else re.sub(r"([\\*_|])", r"\\\1", part)
+        )
     return "".join(code_and_prose).removeprefix("\\ ")
 
 
-def _direction(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document) -> None:
+def _direction(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document
+) -> None:
     """Mark what is written from right to left; code in it stays as it is (book.css)."""
     language = page.split("/")[1] if page.count("/") == 2 else ""
     if language and doctree is not None:

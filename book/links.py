@@ -34,7 +34,9 @@ class _Page(HTMLParser):
 
 def problems(site: Path) -> list[str]:
     """Return one line for each link that leads nowhere and each file that would come from another host."""
-    files = (path for path in site.rglob("*.html") if "_static" not in path.parts)  # there lie templates of the theme
+    files = (
+        path for path in site.rglob("*.html") if "_static" not in path.parts
+    )  # there lie templates of the theme
     pages = {path.resolve(): _Page(path.read_text(encoding="utf-8")) for path in files}
     wrong = []
     for path, page in pages.items():

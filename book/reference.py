@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-FIRST = (  # what most people need, before the packages in the order of their layers
-    ("labkit", "labkit", ("labkit.types", "labkit.errors")),
-)
+FRONT = ("labkit.types", "labkit.errors", "labkit.testing")  # modules that are in no package
 LAYERS = "models engines metrics agents training serving deploy checks classroom widgets".split()
 RULE = {1: "=", 2: "-"}
 
@@ -29,7 +27,7 @@ def _front() -> str:
     names = "\n".join(
         f"* ``labkit.{name}``, which is :py:obj:`{labkit._HOME[name]}.{name}`" for name in labkit.__all__
     )
-    parts = [_heading("labkit", 1), names, "", *(_module(name) for name in ("labkit.types", "labkit.errors"))]
+    parts = [_heading("labkit", 1), names, "", *(_module(name) for name in FRONT)]
     return "\n".join(parts)
 
 

@@ -115,10 +115,12 @@ def judge(lab: Path, newest: Path, pinned: Path, changed: Changes, imports: dict
     ok, seconds, log = attempt(newest, lab)
     if ok:
         return Outcome(lab.stem, True, seconds)
-    error = next((line for line in reversed(log.splitlines()) if re.match(r"(E  )?\W*\w*(Error|Exception)", line)), "")
-    if not (pinned_ok := attempt(pinned, lab)[0]):
-        return Outcome(lab.stem, False, seconds, False, (), error.strip())
-    return Outcome(lab.stem, False, seconds, True, suspects(log, changed, imports), error.strip())
+    error = next(
+        (line for line in reversed(log.splitlines()) if re.match(r"(E  )?\W*\w*(Error|Exception)", line)), ""
+    )
+    pinned_ok = attempt(pinned, lab)[0]
+    blamed = suspects(log, changed, imports) if pinned_ok else ()
+    return Outcome(lab.stem, False, seconds, pinned_ok, blamed, error.strip())
 
 
 def report(outcomes: list[Outcome], changed: Changes, held: Changes) -> str:
@@ -148,13 +150,20 @@ def main(extras: str, *numbers: str) -> None:
     newest = install(folder / "venv", extras)
     has = installed(newest)
     changed = changes(pins((ROOT / "constraints.txt").read_text(encoding="utf-8")), has.versions)
-    labs = [lab for lab in sorted((ROOT / "labs").glob("*.ipynb")) if not numbers or lab.stem.startswith(numbers)]
+    labs = [
+        lab for lab in sorted((ROOT / "labs").glob("*.ipynb")) if not numbers or lab.stem.startswith(numbers)
+    ]
     outcomes = []
     for lab in labs:
         outcomes.append(judge(lab, newest, Path(sys.executable), changed, has.imports))
         print(f"{lab.stem}: {'passes' if outcomes[-1].ok else 'FAILS'}", flush=True)
     held = held_back(newest)
-    record = {"day": str(date.today()), "labs": [asdict(o) for o in outcomes], "changed": changed, "held_back": held}
+    record = {
+        "day": str(date.today()),
+        "labs": [asdict(o) for o in outcomes],
+        "changed": changed,
+        "held_back": held,
+    }
     (folder / "report.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (folder / "report.md").write_text(report(outcomes, changed, held), encoding="utf-8")
     print(folder / "report.md")

@@ -53,7 +53,9 @@ def test_a_release_is_blamed_only_for_what_it_broke(
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(notebook, lab)
     has = installed(environments["newest"])
-    changed = changes(pins("fake_lib==1.0\nother==3 ; sys_platform == 'linux'\n"), {"fake-lib": "2.0", "other": "4"})
+    changed = changes(
+        pins("fake_lib==1.0\nother==3 ; sys_platform == 'linux'\n"), {"fake-lib": "2.0", "other": "4"}
+    )
     outcome = judge(lab, environments["newest"], environments["pinned"], changed, has.imports)
     assert (outcome.ok, outcome.pinned_ok, outcome.suspects) == (ok, pinned_ok, suspects)
     assert has.versions["fake-lib"] == "2.0"
