@@ -9,7 +9,6 @@ A lab that has not run is in the book without outputs, and its page says so.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from contents import index
 from links import problems
 from reference import command_line, packages
 
@@ -32,10 +32,9 @@ from labkit.models.hardware import machine
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
 RUNS = ROOT / "build" / "book-runs"
-# The number of the first lab of each part.
-PARTS = ((1, "Agents and machines"), (4, "Models and engines"), (12, "Agents at work"), (18, "In production"))
 LANGUAGES = {"zh": "中文", "ms": "Bahasa Melayu", "ar": "العربية"}
 SHOWN = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")
+BAR = re.compile(r"\d+%\|")
 DIRECTION = re.compile(r"^<div dir=.*>\s*|\s*</div>\s*$")
 PAPERS = {
     "nano": "labkit/models/nano/README.md",
@@ -108,7 +107,13 @@ def gather(pages: Path, labs: Path = ROOT / "labs", runs: Path = RUNS) -> None:
     for name, text in reference.items():
         (pages / "reference" / name).write_text(text, encoding="utf-8")
     shutil.copy(BOOK / "jupyterlab.png", pages)
-    _index(pages, languages, sorted(Path(name).stem for name in reference))
+    sections = {
+        "In other languages": [f"labs/{code}/index" for code in languages],
+        "Reference": [f"reference/{Path(name).stem}" for name in sorted(reference)],
+        "About": list(PAPERS),
+    }
+    front = (BOOK / "index.md").read_text(encoding="utf-8")
+    (pages / "index.md").write_text(index(front, pages, sections), encoding="utf-8")
 
 
 def _page(solution: Path, done: Any | None) -> Any:
@@ -117,10 +122,10 @@ def _page(solution: Path, done: Any | None) -> Any:
     labs = solution.parents[1]
     answers = {c.id for c in read(labs / "source" / f"{solution.stem}.py") if "### BEGIN SOLUTION" in c.text}
     for cell in page.cells:
+        if cell.id in answers:
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
         if cell.cell_type == "code":
-            if cell.id in answers:
-                cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
-            cell.outputs = [_shown(output) for output in cell.outputs]
+            cell.outputs = [_shown(output) for output in cell.outputs if not _is_progress(output)]
     page.metadata.pop("widgets", None)  # they would want scripts from elsewhere; each has a picture or text
     note = _about(solution, page.metadata.get("labkit_run"))
     note += "".join(
@@ -128,6 +133,12 @@ def _page(solution: Path, done: Any | None) -> Any:
     )
     page.cells.insert(1, nbformat.v4.new_markdown_cell(f"```{{note}}\n{note}\n```"))
     return page
+
+
+def _is_progress(output: Any) -> bool:
+    """Say whether an output is nothing but a bar, drawn again and again in one line that a page would repeat."""
+    lines = re.split(r"[\r\n]+", output.get("text", "it has data"))
+    return all(BAR.search(line) or not line.strip() for line in lines)
 
 
 def _shown(output: Any) -> Any:
@@ -174,37 +185,6 @@ def _translated(code: str, labs: Path, pages: Path) -> None:
     )
 
 
-def _index(pages: Path, languages: list[str], reference: list[str]) -> None:
-    labs = sorted(path.stem for path in (pages / "labs").glob("*.ipynb"))
-    rows = [
-        _row(json.loads((pages / "labs" / f"{lab}.ipynb").read_text(encoding="utf-8")), lab) for lab in labs
-    ]
-    trees = []
-    for (first, caption), (end, _) in zip(PARTS, (*PARTS[1:], (100, "")), strict=True):
-        trees.append(
-            (caption, [f"labs/{lab}" for lab in labs if lab[:2].isdigit() and first <= int(lab[:2]) < end])
-        )
-    trees[-1][1].extend(f"labs/{lab}" for lab in labs if not lab[:2].isdigit())
-    trees.append(("In other languages", [f"labs/{code}/index" for code in languages]))
-    trees.append(("Reference", [f"reference/{name}" for name in reference]))
-    trees.append(("About", list(PAPERS)))
-    blocks = [
-        f"```{{toctree}}\n:hidden:\n:caption: {caption}\n" + "\n".join(names) + "\n```"
-        for caption, names in trees
-        if names
-    ]
-    text = (BOOK / "index.md").read_text(encoding="utf-8")
-    text = text.replace("@LABS@", "\n".join(rows)).replace("@TREES@", "\n\n".join(blocks))
-    (pages / "index.md").write_text(text, encoding="utf-8")
-
-
-def _row(notebook: Any, lab: str) -> str:
-    opening = "".join("".join(cell["source"]) for cell in notebook["cells"][:1])
-    title = opening.splitlines()[0].lstrip("# ")
-    minutes = re.search(r"(\d+) minutes", opening)
-    return f"* - [{title}](labs/{lab}.ipynb)\n  - {minutes[1] if minutes else ''}"
-
-
 def repository() -> str:
     """Return BOOK_REPOSITORY or the clone's GitHub address, which Binder needs; "" if there is neither."""
     git = ["git", "-C", str(ROOT), "remote", "get-url", "origin"]
@@ -216,19 +196,11 @@ def repository() -> str:
 def build(pages: Path, site: Path) -> list[str]:
     """Let Sphinx build the pages, every warning an error; return what is wrong with the links and the sources."""
     shutil.rmtree(site, ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-q",
-        "-W",
-        "--keep-going",
-        "-E",
-        "-d",
-        str(pages.parent / "doctrees"),
-    ]
+    options = ["-q", "-W", "--keep-going", "-E", "-d", str(pages.parent / "doctrees"), "-c", str(BOOK)]
     environment = {**os.environ, "BOOK_REPOSITORY": repository(), "PYTHONPATH": str(ROOT)}
-    sphinx = subprocess.run([*command, "-c", str(BOOK), str(pages), str(site)], env=environment)
+    sphinx = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, str(pages), str(site)], env=environment
+    )
     return ["Sphinx had warnings: see above"] if sphinx.returncode else problems(site)
 
 

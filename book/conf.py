@@ -5,11 +5,13 @@ import re
 from typing import Any
 
 from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
 import labkit
 
 RIGHT_TO_LEFT = {"ar"}
+FOREIGN = {"Tensor"}  # torch's
 # Imported only where they are needed, and heavy or rare: with stand-ins, the reference is the same on every machine.
 VENDORS = [
     "agentlightning",
@@ -77,6 +79,13 @@ def _paragraph(text: str) -> str:
     return "".join(code_and_prose).removeprefix("\\ ")
 
 
+def _foreign(app: Sphinx, doctree: nodes.document) -> None:
+    """Leave another library's types unlinked: the stand-ins do not say whose they are, and we have some of that name."""
+    for node in list(doctree.findall(pending_xref)):
+        if node.get("reftarget") in FOREIGN:
+            node.replace_self(node.children)
+
+
 def _direction(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document
 ) -> None:
@@ -88,6 +97,7 @@ def _direction(
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the two."""
+    """Connect the three."""
     app.connect("autodoc-process-docstring", _restructured)
+    app.connect("doctree-read", _foreign)
     app.connect("html-page-context", _direction)
