@@ -80,7 +80,7 @@ def _paragraph(text: str) -> str:
 
 
 def _foreign(app: Sphinx, doctree: nodes.document) -> None:
-    """Leave another library's types unlinked: the stand-ins do not say whose they are, and we have some of that name."""
+    """Leave another library's types unlinked: stand-ins do not say whose they are, and some of ours have the name."""
     for node in list(doctree.findall(pending_xref)):
         if node.get("reftarget") in FOREIGN:
             node.replace_self(node.children)
