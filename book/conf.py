@@ -83,7 +83,7 @@ def _foreign(app: Sphinx, doctree: nodes.document) -> None:
     """Leave another library's types unlinked: stand-ins do not say whose they are, and some of ours have the name."""
     for node in list(doctree.findall(pending_xref)):
         if node.get("reftarget") in FOREIGN:
-            node.replace_self(node.children)
+            node.replace_self(nodes.Text(node["reftarget"]))
 
 
 def _direction(
