@@ -107,7 +107,7 @@ def test_pages_fit_the_screen_and_load_nothing_from_elsewhere(site: Path, page: 
     page.set_viewport_size({"width": width, "height": 900})
     for name in PAGES:
         page.goto(f"{(site / name).as_uri()}.html", timeout=120_000)
-        expect(page.locator("h1").first).to_be_visible()
+        expect(page.locator(".bd-article h1").first).to_be_visible()
         shoot(page, f"book-{width}-{name.replace('/', '-')}")
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
@@ -137,7 +137,7 @@ def test_light_and_dark(site: Path, page: Page) -> None:
 
 def test_arabic_runs_from_right_to_left_and_code_does_not(site: Path, page: Page) -> None:
     page.goto((site / "labs" / "ar" / "01_meet_your_machine.html").as_uri(), timeout=120_000)
-    title = page.locator("h1", has_text=ARABIC)
+    title = page.locator(".bd-article h1", has_text=ARABIC)
     assert title.evaluate("e => getComputedStyle(e).direction") == "rtl"
     assert title.evaluate("e => e.closest('[lang]').lang") == "ar"
     assert page.locator(".cell pre").first.evaluate("e => getComputedStyle(e).direction") == "ltr"
