@@ -103,6 +103,7 @@ def publish(folder: Path) -> None:
 def graded(tmp_path_factory: pytest.TempPathFactory, listening: list[socket.socket]) -> Class:
     folder = tmp_path_factory.mktemp("course")
     publish(folder)
+    assert "Ready." in run(folder, "classroom", "preflight", "--quick")
     handed_in = folder / "handed_in"
     port = listening[0].getsockname()[1]
     for name, answers in students(handed_in, port, os.getpid(), folder / "secrets").items():
