@@ -16,7 +16,7 @@ EXTRAS := widgets,agents,rag,ollama,serve,$(if $(COMPILER),llamacpp,llamaserver)
 STAMP := $(VENV)/.made-$(if $(COMPILER),with,without)-llamacpp
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab test test-heavy test-engines test-ollama static unit notebooks bench pack nano labs book book-run \
+.PHONY: help env lab test test-heavy heavy-env test-engines test-ollama static unit notebooks bench pack nano labs book book-run \
   canary constraints clean
 
 help: ## List the targets
@@ -47,9 +47,12 @@ notebooks: $(STAMP)-dev
 	CI=true LABKIT_STRICT=1 $(NBMAKE) labs/solutions/*.ipynb
 
 HEAVY := train,compare,hub,book
-test-heavy: $(STAMP)-dev $(STAMP)-$(HEAVY) ## What needs a browser, torch or a server
+HEAVY_TESTS ?= tests
+test-heavy: heavy-env ## What needs a browser, torch, a hub or a server (HEAVY_TESTS="tests/deploy" for a part)
+	$(BIN)/python -m pytest -m heavy -k 'not ($(LONG))' --timeout=900 $(HEAVY_TESTS)
+
+heavy-env: $(STAMP)-dev $(STAMP)-$(HEAVY)
 	-$(BIN)/labkit engines install agentlightning # needs a Python 3.12 or 3.13, and says so where there is none
-	$(BIN)/python -m pytest -m heavy -k 'not ($(LONG))' --timeout=900
 
 LONG := vllm or engines_agree or a_cluster
 test-engines: $(STAMP)-dev $(STAMP)-train,ray ## vLLM (4 GB), a Ray cluster, and whether all engines agree
