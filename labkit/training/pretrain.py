@@ -5,7 +5,7 @@ fly from the seed (`labkit.training.data`), so a run is described by its setting
 
 Recipe: a curriculum from short prompts to long ones; small batches, many updates; the loss counts the
 assistant's tokens in full and a sample of all others at a low weight; Muon for matrices, AdamW for the embedding
-and the norms; warm-up, then a straight line to zero.
+and the norms; warm-up, then a straight line to zero, and once more from half the height for the last fifth.
 """
 
 from __future__ import annotations
@@ -35,15 +35,17 @@ from labkit.training.network import SHAPES, Llama, Shape
 from labkit.training.packing import Batch, batches
 
 SAVE_EVERY_S = 60.0
+AGAIN = 0.8  # of the run
 # Until which part of the run each mix of levels lasts. A model that cannot yet copy a word learns nothing from a
 # prompt of 400 tokens, most of them tool schemas.
 Curriculum = tuple[tuple[float, dict[Course, float]], ...]
 CURRICULA: dict[str, Curriculum] = {
     "nano": (
-        (0.06, {"short": 1.0}),
-        (0.20, {"short": 0.3, "medium": 0.3, "choosing": 0.4}),
-        (0.50, {"short": 0.12, "medium": 0.3, "full": 0.25, "choosing": 0.28, "routing": 0.05}),
-        (1.00, {"short": 0.1, "medium": 0.3, "full": 0.38, "long": 0.04, "choosing": 0.13, "routing": 0.05}),
+        (0.05, {"short": 1.0}),
+        (0.16, {"short": 0.3, "medium": 0.3, "choosing": 0.4}),
+        (0.40, {"short": 0.12, "medium": 0.3, "full": 0.25, "choosing": 0.28, "routing": 0.05}),
+        (0.80, {"short": 0.1, "medium": 0.3, "full": 0.38, "long": 0.04, "choosing": 0.13, "routing": 0.05}),
+        (1.00, {"short": 0.18, "medium": 0.36, "full": 0.17, "long": 0.02, "choosing": 0.22, "routing": 0.05}),
     ),
     # The smaller model's work is to send messages on.
     "pico": (
@@ -105,8 +107,10 @@ class Trainer:
         return {"steps": self.step, "tokens": self.tokens, "examples": self.examples, "seconds": seconds}
 
     def set_rates(self) -> None:
-        """Warm up, then fall in a straight line to nothing."""
-        scale = min(1.0, (self.step + 1) / self.s.warmup) * (1 - self.progress())
+        """Warm up, fall in a straight line to nothing at `AGAIN`, then once more from half of that height."""
+        done = self.progress()
+        fallen = 1 - done / AGAIN if done < AGAIN else 0.5 * (1 - done) / (1 - AGAIN)
+        scale = min(1.0, (self.step + 1) / self.s.warmup) * fallen
         for optimizer, rate in zip(self.optimizers, (self.s.matrix_rate, self.s.other_rate), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
