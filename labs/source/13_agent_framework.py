@@ -330,11 +330,11 @@ print(audit.rows()[-1]["tool"], "→", audit.rows()[-1]["result"])
 # held to a schema the form is then sure, and the framework makes an object of it.
 
 # %%
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class Weather(BaseModel):
-    city: str
+    city: str = Field(max_length=20)
     temperature: int
 
 
@@ -343,7 +343,7 @@ answer.value
 
 # %% [markdown]
 # **Read it**: a city and a whole number, always. Is it the right city, and the right number? A schema does not know.
-# The narrower the class, the less can go wrong.
+# The narrower the class, the less can go wrong: without `max_length` a small model may never end the city's name.
 #
 # ### Exercise 4
 #
@@ -352,7 +352,6 @@ answer.value
 
 # %%
 from typing import Literal
-from pydantic import Field
 
 
 ### BEGIN SOLUTION
