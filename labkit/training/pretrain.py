@@ -45,7 +45,10 @@ CURRICULA: dict[str, Curriculum] = {
         (0.16, {"short": 0.3, "medium": 0.3, "choosing": 0.4}),
         (0.40, {"short": 0.12, "medium": 0.3, "full": 0.25, "choosing": 0.28, "routing": 0.05}),
         (0.80, {"short": 0.1, "medium": 0.3, "full": 0.38, "long": 0.04, "choosing": 0.13, "routing": 0.05}),
-        (1.00, {"short": 0.18, "medium": 0.36, "full": 0.17, "long": 0.02, "choosing": 0.22, "routing": 0.05}),
+        (
+            1.00,
+            {"short": 0.18, "medium": 0.36, "full": 0.17, "long": 0.02, "choosing": 0.22, "routing": 0.05},
+        ),
     ),
     # The smaller model's work is to send messages on.
     "pico": (
