@@ -2,7 +2,9 @@
 
 pp and tg are llama-bench's (`tools/llama-bench/README.md` of llama.cpp): the network alone, without tokenization
 and sampling. TTFT, TPOT, ITL and E2EL are those of real chat requests through `Model`, as a client sees them.
-Variants take turns in random order, all loaded at once; the first round warms up and is not kept.
+Variants take turns in random order; the first round warms up and is not kept. A model in this process is loaded
+anew for each turn: what chance decides at loading, such as where the weights lie in memory, then shows in the spread,
+as it does between two runs.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from labkit.models.gguf import inspect
 from labkit.models.hardware import last_level_cache, usable_cores
 from labkit.models.trial import run_in_child
 
+WARM_UP = {"prompt": 16, "generate": 8}  # once all weights have been read, the system has them at hand
 WORDS = "the lamp in the hall is on and the kettle is in the kitchen so nobody sits in the dark".split()
 CHILD_TIMEOUT_S = 600.0
 Samples = dict[str, list[float]]
@@ -63,7 +66,7 @@ def bench_all(
         runs = [_Run(name, engine, level, options, work) for level in variants]
         for run in runs:
             run.load()
-            stack.callback(run.model.close)
+            stack.callback(run.close)
         order = random.Random(seed)
         for turn in range(repeat + 1):
             for run in order.sample(runs, len(runs)):
@@ -88,17 +91,25 @@ class _Run:
             self.options["threads"] = usable_cores()
         self.place = {"name": name, "engine": made.engine.name, "variant": made.variant}
         self.turns, self.samples = 0, Samples()
+        self.loads: list[float] = []
         self.figures: dict[str, float] = {}
         self.notes: list[str] = []
 
     def load(self) -> None:
         began = time.perf_counter()
         self.model = load(**self.place, **self.options)
-        self.figures["load_time"] = time.perf_counter() - began
+        self.loads.append(time.perf_counter() - began)
+
+    def close(self) -> None:
+        self.model.close()
 
     def turn(self, keep: bool) -> None:
         found: Samples = {}
         if self.raw:
+            if self.turns:
+                self.model.close()
+                self.load()
+            self.model.engine.time_raw(**WARM_UP)
             read, written = self.model.engine.time_raw(**self.work)
             found = {"pp": [self.work["prompt"] / read], "tg": [self.work["generate"] / written]}
         found |= _chat(self.model, self.turns, **self.work)
@@ -107,6 +118,7 @@ class _Run:
             self.samples.setdefault(name, []).extend(values)
 
     def record(self, **settings: Any) -> Record:
+        self.figures["load_time"] = statistics.median(self.loads)
         if self.raw:
             self._measure_peak()
         if self.raw and self.model.engine.file:

@@ -65,7 +65,9 @@ METRICS: dict[str, Metric] = {
     "cut": Metric("requests", "requests whose answer ended without a finish reason or [DONE]", False),
     "pp": Metric("tokens/s", "prompt tokens / time to read them, without tokenization", True, mean=True),
     "tg": Metric("tokens/s", "tokens written / time, without sampling, from an empty cache", True, mean=True),
-    "load_time": Metric("s", "load() called → model ready; file made and in the page cache", False),
+    "load_time": Metric(
+        "s", "load() called → model ready, its file in the page cache; median of loads", False
+    ),
     "start": Metric("s", "process started → first token; file made and in the page cache", False),
     "tree_memory": Metric("bytes", "peak RSS of the process and of its servers, summed; with Python", False),
     "prefill": Metric("tokens/s", "prompt tokens not in the cache / TTFT, per request", True),
