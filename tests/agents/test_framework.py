@@ -16,7 +16,7 @@ pytest.importorskip("agent_framework")
 
 from agent_framework import Agent, AgentSession, Message
 from agent_framework.orchestrations import SequentialBuilder
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from labkit import Model, load
 from labkit.agents.framework import ChatClient, openai_turns
@@ -170,7 +170,7 @@ def test_one_call_is_one_call_where_only_one_is_allowed() -> None:
 
 
 class Weather(BaseModel):
-    city: str
+    city: str = Field(max_length=20)  # so that the JSON ends, whatever the model would go on to say
     temperature: int
 
 
