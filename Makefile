@@ -27,7 +27,7 @@ env: $(STAMP) ## Make .venv: the library, llama.cpp and JupyterLab
 lab: $(STAMP) ## Open JupyterLab on the labs
 	$(BIN)/labkit start
 
-test: static unit notebooks ## Format, lint, types, unit tests, every lab (about 25 minutes)
+test: static unit notebooks ## Format, lint, types, unit tests, every lab (about 30 minutes)
 
 static: $(STAMP)-dev
 	$(BIN)/ruff format --check .
