@@ -365,7 +365,7 @@ q4.check(m, clock)
 # Where that is the guessed one, the next place counts as well; at the first that differs, the rest of the guesses is
 # thrown away, and their rows are removed from the KV cache.
 #
-# *pico* has the same tokenizer as nano, a fraction of its weights, and it is wrong more often.
+# *pico* has the same tokenizer as nano and a fraction of its weights. Lab 03 counted how often each is right.
 #
 # **Predict**: will nano's answers get worse?
 
@@ -496,6 +496,8 @@ for gamma in (1, 2, 4, 8):
 #
 # **To go on**: `labkit bench nano --threads 1` against `--threads 2`, with `--json`, then `labkit compare`; and any of
 # the options above with a larger model, in `load("…", "llamacpp", …)`.
+#
+# **Next**: lab 06 opens the same model as a graph, in ONNX.
 
 # %%
 for model in runs.values():
