@@ -446,8 +446,8 @@ Comparison(tuple(sorted(rows)))
 
 # %% [markdown]
 # **Read the misses.** *Wrong value*: the form is right, the content is not. *Unparsable*: a call that is no JSON. *No
-# call*: prose instead. *Extra call*: more than the one that was asked for. Constrained calls are never unparsable unless
-# they are cut off, but their content and their number are the model's own.
+# call*: prose instead. *Extra call*: more than the one that was asked for. Constrained calls are never unparsable
+# unless they are cut off, but their content and their number are the model's own.
 #
 # **Read the table** with the intervals. If the share of *always the same* lies inside the model's interval, this sample
 # cannot tell the model from an agent that perceives nothing. If it lies below, the model makes use of what it is told.
