@@ -242,8 +242,8 @@ def text(token):
 
 
 bars(
-    {text(t): round(float(p[t]), 3) for t in best[:12]},
-    f"The 12 most likely of {len(p):,} tokens, measured",
+    {text(t): round(float(p[t]), 3) for t in best[:10]},
+    f"The 10 most likely of {len(p):,} tokens, measured",
     "probability",
 )
 
