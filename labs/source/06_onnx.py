@@ -148,8 +148,9 @@ int4
 
 # %% [markdown]
 # Here the levels change little: the exporter (ONNX Runtime GenAI's *model builder*) already wrote most fused operators.
-# *Extended* makes one `QuickGelu` of a `Sigmoid` and a `Mul` in each layer. Compare the times with care. The median is
-# what you would wait for; the least is what the machine can do undisturbed.
+# *Extended* makes one `QuickGelu` of a `Sigmoid` and a `Mul` in each layer. (Reading the file alone, *disable*, turns
+# the `Constant` nodes into initializers.) Compare the times with care. The median is what you would wait for; the least
+# is what the machine can do undisturbed.
 #
 # ### Exercise 2
 #
