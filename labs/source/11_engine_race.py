@@ -139,10 +139,10 @@ q1.check(record, speed)
 # median where it is.
 
 # %%
-for record in table.records:
-    times = record.samples["tpot"]
+for each in table.records:
+    times = each.samples["tpot"]
     slow = max(times) / statistics.median(times)
-    print(f"{record.about['engine']:12} {len(times)} samples, the slowest {slow:.1f} times the median")
+    print(f"{each.about['engine']:12} {len(times)} samples, the slowest {slow:.1f} times the median")
 
 # %% [markdown]
 # ## 3 · Do they agree?
@@ -294,7 +294,7 @@ q4.check(table, choice)
 # - tell a near tie from a fault where the answers of two engines disagree
 # - choose an engine for a site from measurements, and give the reasons
 #
-# **Next**: lab 12 puts an agent's loop around the model, with tools, memory and a limit on its steps.
+# **Next**: lab 12 puts an agent's loop around the model, with tools, checks and a limit on its steps.
 
 # %%
 from labkit.testing import finish
