@@ -182,11 +182,9 @@ Chart("bits/group size: what it costs, what it loses", "bits a weight", "error [
 from labkit import load
 
 kinds = ("fp16", "8bit", "4bit") if HERE else ("F16", "Q8_0", "Q4_K_M")
-files = {}
 for kind in kinds:
     with load("nano", "mlx" if HERE else "llamacpp", kind) as model:
-        files[kind] = model.engine.file
-        print(f"{model!r}: {files[kind].stat().st_size / 1e6:.1f} MB")
+        print(f"{model!r}: {model.engine.file.stat().st_size / 1e6:.1f} MB")
 
 # %% [markdown]
 # (If it says `llamacpp`, that is the stand-in for the missing MLX.)
@@ -194,9 +192,9 @@ for kind in kinds:
 # **Predict**: MLX and llama.cpp run the same weights. Will they say the same, word for word?
 
 # %%
-text = "Hello! Who are you?|What can you do?|Thank you!|Repeat these words: apple, lamp, river."
-text += "|Extract name and age as JSON: Ada is 36.|The lamp is in the hall. Where is the lamp?"
-questions = text.split("|")
+questions = ["Hello! Who are you?", "What can you do?", "Thank you!"]
+questions += ["Repeat these words: apple, lamp, river.", "Extract name and age as JSON: Ada is 36."]
+questions += ["The lamp is in the hall. Where is the lamp?"]
 engine, answers = "mlx" if HERE else "llamacpp", {}
 for name, kind in (("llamacpp", "F16"), (engine, kinds[0]), (engine, kinds[-1])):
     with load("nano", name, kind) as model:

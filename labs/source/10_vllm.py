@@ -235,11 +235,12 @@ live
 # ### Exercise 3
 #
 # From the **recording**: which share of the tokens that were looked up did the prefix cache have (`hit_rate`, from
-# 0 to 1)? And how many prompt tokens had to be `computed`, because they were not there?
+# 0 to 1)? And how many prompt tokens had to be `computed`, because they were not there? `seen` has `prefix_queries`,
+# `prefix_hits` and `prompt_tokens`.
 
 # %%
-### BEGIN SOLUTION
 seen = VllmMetrics.read(page)
+### BEGIN SOLUTION
 hit_rate = seen.prefix_hits / seen.prefix_queries
 computed = seen.prompt_tokens - seen.prefix_hits
 ### END SOLUTION
