@@ -349,7 +349,7 @@ if sdk:
 
 # %% [markdown]
 # **Read the list.** None of yours is in it: the web service asks the public catalog, and serves what was downloaded
-# from there. A model of your own runs in the process, in sessions. (To share one over HTTP: `labkit serve`, lab 09.)
+# from there. A model of your own runs in the process, in sessions. (To share one over HTTP: `labkit serve`, lab 18.)
 #
 # Tutorials on the web often show the SDK up to 0.5, which steered a separate service, or calls that somebody
 # imagined. None of the left column works:
