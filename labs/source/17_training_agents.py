@@ -418,14 +418,13 @@ for (engine, level), exam in deployed.items():
 
 # %%
 if HERE:
-    from IPython.display import Markdown
     from labkit.training.card import write_trained_card
 
     results = {"stage": (before.stage, after.stage)}
     results |= {skill: (marks, after.others[skill]) for skill, marks in before.others.items()}
     about = {"data": "stage_tasks, 600 tasks", "reward": "played: 1 if the stage is as asked for"}
     card = write_trained_card(school.folder / "stage", log, results, learned=["stage"], **about)
-    display(Markdown(card.read_text("utf-8")))
+    print(card.read_text("utf-8"))
 
 # %% [markdown]
 # ## 5 · A reward that is gamed
