@@ -135,8 +135,8 @@ q2.check(cases, guessed)
 # q2.solution()
 
 # %% [markdown]
-# Compare it with "keywords, then nano" in the column `new`, which `cases` are from: only what is above the dice is nano's
-# merit.
+# Compare it with "keywords, then nano" in the column `new`, which `cases` are from: only what is above the dice is
+# nano's merit.
 #
 # ## 2 · Handing over
 #
