@@ -162,7 +162,7 @@ from agent_framework import AgentSession
 
 session = AgentSession.from_dict(json.loads(file.read_text(encoding="utf-8")))
 guide = Agent(ChatClient(nano), name="guide", tools=[get_weather])
-print((await guide.run("Do you still know my name?", session=session)).text)
+await guide.run("Do you still know my name?", session=session)
 for message in session.state["in_memory"]["messages"]:
     print(f"{message.role:9} {message.text}")
 
