@@ -136,6 +136,7 @@ def person(call):
     return call.arguments["quantity"] <= 5  # a rule stands in for the person
 
 
+# %%
 agent = Agent(m, tools, approve=person)
 for text in ("What is the price of the blue mug?", "Reserve 9 pieces of green tea, please."):
     print(agent.run(text), "\n")
@@ -160,6 +161,7 @@ def measure(offered, **options):
     return f"{hits} of {len(asked)} calls exactly right, 95 % interval {low:.0%} to {high:.0%}"
 
 
+# %%
 def only_the_right_one(right):
     return [schema for schema in schemas if schema["function"]["name"] == right.name]
 
