@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 20 · Scaling
 #
-# **50 minutes** · needs llama.cpp's server (`labkit[llamaserver]`) and the gateway (`labkit[serve]`); no network, no
-# GPU. What Ray Serve (`labkit[ray]`, about 500 MB) does is shown by a recording: it need not be installed.
+# **50 minutes** · needs llama.cpp's server (`pip install 'labkit[llamaserver]'` in a terminal, where it is missing) and
+# the gateway (`labkit[serve]`); no network, no GPU. What Ray Serve (`labkit[ray]`, about 500 MB) does is shown by a
+# recording: it need not be installed.
 #
 # How many students can share one box? When the answer is "too few": do you buy a faster box, or a second one? Both
 # questions have answers that you can compute before you spend money, from numbers that you measure in a minute.
