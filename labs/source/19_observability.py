@@ -137,7 +137,8 @@ print(f"the same tokens from {cloud.title}: ${price:.6f} (quoted, {cloud.as_of})
 from labkit.widgets.charts import Chart, Series, bars
 
 waits = grown.by("le", "labkit_ttft_seconds_bucket")
-bars({f"{bound} s": count for bound, count in waits.items()}, "First token within, measured", "requests")
+within = {f"≤{bound}": count for bound, count in waits.items()}
+bars(within, "First token within so many seconds, measured", "requests")
 
 # %% [markdown]
 # From the counts Prometheus estimates a percentile: it finds the bucket in which it must be, and goes as far into it as
@@ -341,10 +342,7 @@ for step, (*_, rings) in zip(story, pages[1:], strict=True):
 
 # %%
 at, waiting, wait = zip(*((step.at, step.waiting, step.wait) for step in story), strict=True)
-drawn = (
-    Series("requests that wait", "steps", at, waiting),
-    Series("seconds to first token", "steps", at, wait),
-)
+drawn = Series("in line", "steps", at, waiting), Series("wait, s", "steps", at, wait)
 Chart("The queue, and the wait of those answered, measured", "seconds", "requests, seconds", drawn)
 
 # %% [markdown]
