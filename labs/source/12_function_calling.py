@@ -476,15 +476,20 @@ except AnswerInvalid as error:
 # kiosk, a practice, customer service, machines in a plant and others, each with tools on a small database. A task is
 # done if the database afterwards is what the right calls make of it, and the answer says what it has to say.
 #
-# **Predict**: in which of these three does nano do most, and where does the grammar help?
+# The last of the three ways below admits only values that were said, and makes the first turn a call
+# (`tool_choice="required"`). That suits a desk whose every wish is one for its tools; to "Hello", too, it would call
+# one.
+#
+# **Predict**: in which of these three places does nano do most, and which way helps where?
 
 # %%
 from labkit.agents.scenarios import by_name, evaluate
 
+copied = {"constrained": "copy", "tool_choice": "required"}
+ways = {"free": {}, "held to the schemas": {"constrained": True}, "copied, a call first": copied}
 for place in ("retail", "diagnostics", "health"):
-    for constrained in (False, True):
-        done = evaluate(m, by_name(place), 12, constrained=constrained)
-        print(f"{'constrained' if constrained else 'free':11} {done}")
+    for way, settings in ways.items():
+        print(f"{way:20} {evaluate(m, by_name(place), 12, **settings)}")
 
 # %% [markdown]
 # **Read what was missed.** A grammar sees to the form of a call; which tool and which values are meant, the model has
