@@ -276,6 +276,13 @@ def test_what_is_no_ollama_is_an_error(script: Daemon) -> None:
         assert caught.value.fix
 
 
+class Function(dict[str, Any]):
+    """What prints as JSON in Ollama's templates, and has a Name there."""
+
+    def __missing__(self, key: str) -> Any:
+        return self[key.lower()]
+
+
 def go_data(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> dict[str, Any]:
     """What Ollama hands to a template."""
     turns = []
@@ -284,7 +291,11 @@ def go_data(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> dict
         made = [{"Function": {"Name": c["name"], "Arguments": json.loads(c["arguments"])}} for c in calls]
         turns.append({"Role": message["role"], "Content": message["content"], "ToolCalls": made})
     system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
-    return {"System": system, "Tools": [{"Function": t["function"]} for t in tools], "Messages": turns}
+    return {
+        "System": system,
+        "Tools": [{"Function": Function(t["function"])} for t in tools],
+        "Messages": turns,
+    }
 
 
 def test_the_template_says_in_go_what_nanos_own_says() -> None:
