@@ -17,6 +17,7 @@ from labkit.engines.registry import load
 from labkit.metrics.cases import Case, choose, read_cases
 
 pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+NEAR = 0.1  # logits
 MODELS = Path(labkit.__file__).parent / "models"
 DATA = Path(__file__).parents[2] / "datasets" / "agent_eval"
 ALPHABETS = (
@@ -87,16 +88,18 @@ def test_token_ids_are_equal(name: str, onnx_folder: Path) -> None:
 
 
 def test_greedy_answers_are_those_of_hugging_face(name: str) -> None:
-    """At least 98 % of the answers are the same, token by token.
+    """At least 97 % of the answers are the same, token by token, and the others part at a near tie.
 
-    Sums in float16 and in another order tip a near tie, of which a model that is unsure has more: the aim is 99 %.
+    Sums in float16 and in another order tip it, and a model that is unsure has more of them: the aim is 99 %.
     """
     cases = choose(read_cases(DATA), limit=3)
     with load(name, engine="llamacpp", variant="F16", threads=1) as model:
         engine = model.engine
         assert isinstance(engine, LlamaCpp)
-        differing = [c.id for c in cases if answer_of_llamacpp(engine, c) != answer_of_transformers(name, c)]
-    assert len(differing) <= len(cases) / 50, differing
+        answers = [(c, answer_of_llamacpp(engine, c), answer_of_transformers(name, c)) for c in cases]
+    differing = {c.id: gap(name, c, one, other) for c, one, other in answers if one != other}
+    assert len(differing) <= len(cases) * 0.03, differing
+    assert all(abs(between) < NEAR for between in differing.values()), differing
 
 
 def answer_of_llamacpp(engine: LlamaCpp, case: Case) -> str:
@@ -114,17 +117,34 @@ def transformers_model(name: str) -> Any:
     return AutoTokenizer.from_pretrained(MODELS / name), model
 
 
-def answer_of_transformers(name: str, case: Case) -> str:
-    import torch
-
-    tokenizer, model = transformers_model(name)
-    ids = tokenizer.apply_chat_template(
+def prompt(name: str, case: Case) -> Any:
+    return transformers_model(name)[0].apply_chat_template(
         case.messages,
         tools=case.tools or None,
         add_generation_prompt=True,
         return_tensors="pt",
         return_dict=False,
     )
+
+
+def gap(name: str, case: Case, *answers: str) -> float:
+    """Return how far apart, in Hugging Face's logits, the tokens are with which two answers part."""
+    import torch
+
+    tokenizer, model = transformers_model(name)
+    one, other = (tokenizer.encode(f"{answer}<|im_end|>", add_special_tokens=False) for answer in answers)
+    at = next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    with torch.inference_mode():
+        read = torch.cat([prompt(name, case), torch.tensor([one[:at]], dtype=torch.long)], 1)
+        logits = model(read).logits[0, -1]
+    return float(logits[one[at]] - logits[other[at]])
+
+
+def answer_of_transformers(name: str, case: Case) -> str:
+    import torch
+
+    tokenizer, model = transformers_model(name)
+    ids = prompt(name, case)
     with torch.inference_mode():
         out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=200, do_sample=False)
     new = out[0, ids.shape[1] :].tolist()
