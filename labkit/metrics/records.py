@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import labkit
 from labkit.engines.base import Model
-from labkit.errors import LabkitError, OptionInvalid, StorageFailed
+from labkit.errors import OptionInvalid, StorageFailed
 from labkit.models.hardware import machine
+from labkit.models.jsonl import read_lines
 from labkit.models.store import hash_file
 
 if TYPE_CHECKING:
@@ -198,21 +199,7 @@ def write(path: Path | str, records: Iterable[Record]) -> None:
 
 def read(path: Path | str) -> list[Record]:
     """Read every record of a file; raise `LabkitError` with file and line of a bad one."""
-    path, found = Path(path), []
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as exc:
-        fix = "give a file that --json wrote"
-        raise LabkitError(f"{path} cannot be read: {exc.strerror}", fix=fix) from exc
-    for at, line in enumerate(lines, 1):
-        try:
-            found.append(_record(json.loads(line)))
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
-            why = f"it has no {exc}" if isinstance(exc, KeyError) else str(exc)
-            raise LabkitError(
-                f"{path}, line {at} is no record: {why}", fix="delete that line; each line stands for itself"
-            ) from exc
-    return found
+    return read_lines(Path(path), _record, "record", "delete that line; each line stands for itself")
 
 
 def _record(row: dict[str, Any]) -> Record:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from labkit.errors import LabkitError
-from labkit.serving.keys import open_database
+from labkit.models.database import open_database
 from labkit.serving.openai_api import Ask
 from labkit.serving.settings import Settings
 from labkit.serving.telemetry import Telemetry
