@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
-from labkit.engines.base import Engine
+from labkit.engines.base import Engine, installed
 from labkit.engines.foundry_models import public_model, shipped_model, start, starting
 from labkit.engines.hf_folder import control_tokens
 from labkit.engines.settings import require_whole, settings_of
@@ -51,11 +50,7 @@ class Foundry(Engine):
     @classmethod
     def available(cls) -> Availability:
         """Look for the package without importing it."""
-        try:
-            return Availability(True, version("foundry-local-sdk"))
-        except PackageNotFoundError:
-            fix = "pip install 'labkit[foundry]'"
-            return Availability(False, reason="foundry-local-sdk is not installed", fix=fix)
+        return installed("foundry-local-sdk", "pip install 'labkit[foundry]'")
 
     @classmethod
     def default_variant(cls, card: ModelCard) -> str:

@@ -12,13 +12,13 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labkit.engines.base import installed
 from labkit.engines.llamacpp_convert import can_quantize
 from labkit.engines.llamacpp_embed import cut
 from labkit.engines.llamacpp_files import gguf_file
@@ -68,11 +68,7 @@ class LlamaServer(OwnServer):
     @classmethod
     def available(cls) -> Availability:
         """Look for the package without importing it."""
-        try:
-            return Availability(True, version("xllamacpp"))
-        except PackageNotFoundError:
-            fix = "pip install 'labkit[llamaserver]'"
-            return Availability(False, reason="xllamacpp is not installed", fix=fix)
+        return installed("xllamacpp", "pip install 'labkit[llamaserver]'")
 
     @classmethod
     def default_variant(cls, card: ModelCard) -> str:

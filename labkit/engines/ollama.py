@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
-from labkit.engines.base import Engine
+from labkit.engines.base import Engine, installed
 from labkit.engines.llamacpp_convert import can_quantize
 from labkit.engines.ollama_daemon import Daemon, error_of, tag_of
 from labkit.engines.ollama_messages import ThoughtReader, call_of, last, lines, turns, words_of
@@ -63,13 +62,8 @@ class Ollama(Engine):
     @classmethod
     def available(cls) -> Availability:
         """Look for the client without importing it; whether a daemon answers shows when a model is loaded."""
-        try:
-            return Availability(
-                True, version("ollama"), reason="the client: it needs a daemon, or labkit serve"
-            )
-        except PackageNotFoundError:
-            fix = "pip install 'labkit[ollama]'"
-            return Availability(False, reason="Ollama's client is not installed", fix=fix)
+        found = "the client: it needs a daemon, or labkit serve"
+        return installed("ollama", "pip install 'labkit[ollama]'   (Ollama's client)", found)
 
     @classmethod
     def default_variant(cls, card: ModelCard) -> str:

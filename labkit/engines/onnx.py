@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
-from labkit.engines.base import Engine
+from labkit.engines.base import Engine, installed
 from labkit.engines.hf_folder import chat_template, read_json
 from labkit.engines.onnx_files import default_variant, model_file
 from labkit.engines.settings import require_whole, settings_of
@@ -57,12 +56,8 @@ class Onnx(Engine):
     @classmethod
     def available(cls) -> Availability:
         """Look for one of the packages, which differ in their execution providers, without importing it."""
-        for package in PACKAGES:
-            try:
-                return Availability(True, version(package))
-            except PackageNotFoundError:
-                continue
-        return Availability(False, reason=f"{PACKAGES[0]} is not installed", fix="pip install 'labkit[onnx]'")
+        found = [installed(package, "pip install 'labkit[onnx]'") for package in PACKAGES]
+        return next((state for state in found if state.installed), found[0])
 
     @classmethod
     def default_variant(cls, card: ModelCard) -> str:
