@@ -39,14 +39,13 @@ def serve(
             f"{exc.name} is not installed", fix="pip install 'labkit[classroom]'"
         ) from exc
     from labkit.classroom.board import Board
-    from labkit.engines.ports import look
+    from labkit.engines.ports import require_free
     from labkit.models.store import home
     from labkit.serving.settings import LOOPBACK
 
     told = {"token": os.environ.get("LABKIT_INSTRUCTOR_KEY", "")}
     doors = Doors(host, port, os.environ.get("LABKIT_CLASS_KEY", ""), **{k: v for k, v in told.items() if v})
-    if (taken := look(port)).taken:
-        raise EngineUnavailable(f"port {port} is {taken}", fix=f"--port {port % 65535 + 1}")
+    require_free(port)
     if bool(tls_cert) != bool(tls_key):
         raise OptionInvalid("a certificate and its key go together", fix="--tls-cert FILE --tls-key FILE")
     board = Board((state or home() / "classroom") / "class.sqlite")

@@ -82,17 +82,17 @@ def read_text(path: Path) -> str:
 
 def table(found: Sequence[Record]) -> str:
     """Return figures, one line a record, with standard errors, and the definitions of the columns."""
+    from labkit.metrics.table import aligned
+
     about, names = found[0].about, [name for name in COLUMNS if name in found[0].figures]
     rows = [["", *(COLUMNS[name][0] for name in names)]]
     rows += [[str(r.about["variant"]), *(_cell(r, name) for name in names)] for r in found]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     used = about["settings"]
     against = f" against {used['base']}" if "base" in used else ""
     title = f"{about['model']} on {about['engine']} {about['engine_version']}{against}: "
     title += f"{used['scored']:,} tokens scored, windows of {used['window']}; ± is the standard error"
-    lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     formulas = [f"{COLUMNS[n][0]:<9} = {found[0].formulas[n].removesuffix(' []')}" for n in names]
-    return "\n".join([title, "", *lines, "", *formulas])
+    return "\n".join([title, "", *aligned(rows), "", *formulas])
 
 
 def _cell(record: Record, name: str) -> str:

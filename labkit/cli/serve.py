@@ -59,6 +59,7 @@ def _gateway(
     _need_serve()
     import os
 
+    from labkit.engines.ports import require_free
     from labkit.engines.registry import engine_class
     from labkit.serving.settings import PREFIX, Backend, Settings
 
@@ -71,7 +72,7 @@ def _gateway(
         options = options if engine in ("auto", "llamaserver", "llamacpp") else {}
         told["backends"] = (Backend("main", engine, model, options=options),)
     settings = Settings.read(profile, **told)
-    _free(settings.port)
+    require_free(settings.port)
     from labkit.serving.app import Server
 
     server = Server(settings)
@@ -88,11 +89,12 @@ def _ollama(model: str, engine: str, host: str, port: int, options: dict[str, An
     _need_serve()
     import uvicorn
 
+    from labkit.engines.ports import require_free
     from labkit.engines.registry import choose, engine_class
     from labkit.serving.ollama_api import create_app
     from labkit.serving.ollama_models import Models
 
-    _free(port)
+    require_free(port)
     if engine == "auto":
         engine = "llamaserver" if engine_class("llamaserver").available().installed else choose()[0]
     models = Models(model, engine, options)
@@ -110,13 +112,6 @@ def _need_serve() -> None:
     ):  # looked for, not imported: that takes long
         if find_spec(name) is None:
             raise EngineUnavailable(f"{name} is not installed", fix="pip install 'labkit[serve]'")
-
-
-def _free(port: int) -> None:
-    from labkit.engines.ports import look
-
-    if (taken := look(port)).taken:
-        raise EngineUnavailable(f"port {port} is {taken}", fix=f"--port {port % 65535 + 1}")
 
 
 def _settings(state: str) -> Settings:

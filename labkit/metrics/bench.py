@@ -20,9 +20,11 @@ from typing import Any
 
 from labkit.engines.base import Model
 from labkit.engines.registry import load
+from labkit.engines.settings import require_whole
 from labkit.errors import LabkitError, OptionInvalid
 from labkit.metrics.probes import Bandwidth, memory_bandwidth, peak_rss
 from labkit.metrics.records import METRICS, Record, about
+from labkit.metrics.table import aligned
 from labkit.models.gguf import inspect
 from labkit.models.hardware import last_level_cache, usable_cores
 from labkit.models.trial import run_in_child
@@ -58,8 +60,7 @@ def bench_all(
     the allocator kept of earlier work would hide it.
     """
     for what, value, least in (("prompt", prompt, 1), ("generate", generate, 2), ("repeat", repeat, 1)):
-        if not isinstance(value, int) or not least <= value <= 10**6:
-            raise OptionInvalid(f"{what} cannot be {value!r:.60}", fix=f"a whole number from {least} to 10⁶")
+        require_whole(what, value, least, 10**6)
     context = options.get("context")
     work = {"prompt": min(prompt, context) if isinstance(context, int) else prompt, "generate": generate}
     with ExitStack() as stack:
@@ -191,14 +192,10 @@ def table(records: Sequence[Record]) -> str:
     names = [name for name in METRICS if any(name in {**r.samples, **r.figures} for r in records)]
     rows = [["", *(str(record.about["variant"]) for record in records)]]
     rows += [[_label(name, facts["settings"]), *(_cell(name, r) for r in records)] for name in names]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     settings = ", ".join(f"{key} {value}" for key, value in facts["settings"].items())
     lines = [f"{facts['model']} on {facts['engine']} {facts['engine_version']}: {settings}", ""]
-    lines += ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += [
-        "",
-        "± is the standard deviation; a range in brackets goes from least to most, its median before.",
-    ]
+    spread = "± is the standard deviation; a range in brackets goes from least to most, its median before."
+    lines += [*aligned(rows, left=True), "", spread]
     lines += [f"{name:<14} {records[0].formulas.get(name, METRICS[name].formula)}" for name in names]
     return "\n".join(
         [*lines, *(f"{r.about['variant']}: {note}" for r in records for note in r.about["notes"])]

@@ -17,6 +17,7 @@ from typing import Any
 
 from labkit.engines.base import Model
 from labkit.engines.registry import load
+from labkit.engines.settings import require_whole
 from labkit.errors import OptionInvalid
 from labkit.metrics.agent_eval import Case, Scores, Share, choose, read_cases, score
 from labkit.metrics.bench import bench_all
@@ -175,19 +176,14 @@ def _notes(speed: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _text(characters: int) -> str:
-    _check("characters", characters, LEAST_TEXT)
+    require_whole("characters", characters, LEAST_TEXT, 10**9)
     return (data_folder("texts") / "agent_heldout.txt").read_text("utf-8")[:characters]
 
 
 def _cases(count: int) -> list[Case]:
-    _check("cases", count, 1)
+    require_whole("cases", count, 1, 10**6)
     calls = choose(read_cases(data_folder() / "seen.jsonl"), skills=["call"])
     return sorted(calls, key=lambda case: len(str(asdict(case))))[:count]
-
-
-def _check(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise OptionInvalid(f"{name} cannot be {value!r:.60}", fix=f"a whole number from {least:,}")
 
 
 def _cell(row: Level, name: str) -> str:

@@ -179,10 +179,15 @@ def _pooled(turns: Sequence[Record]) -> Record:
     return replace(turns[0], samples={k: [x for t in turns for x in t.samples[k]] for k in turns[0].samples})
 
 
+def fullest(engine: str, threads: int) -> tuple[str | None, dict[str, Any]]:
+    """Return the level and the options at which an engine has the weights unrounded."""
+    level, options = FULL.get(engine, (None, {}))
+    return level, {name: threads if name == "threads" else value for name, value in options.items()}
+
+
 def measure(name: str, engine: str, began: float, prompts: int, repeat: int, threads: int) -> Record:
     """Measure one engine in this process, which was started for it alone when time.time() was `began`."""
-    level, options = FULL.get(engine, (None, {}))
-    options = {name: threads if name == "threads" else value for name, value in options.items()}
+    level, options = fullest(engine, threads)
     with load(name, engine, level, **options) as model:
         model.chat(HELLO, max_tokens=1)
         start = time.time() - began
