@@ -77,16 +77,9 @@ def team() -> list[Rollout]:
         (("billing", 1.0), ("sales", 0.0), ("technical", 1.0), ("sales", None))
     ):
         said = {"router": label, "specialist": f"Answer {place}."}
-        turns = tuple(
-            Turn(
-                who,
-                [{"role": "user", "content": f"Question {place}"}],
-                [],
-                {},
-                {"role": "assistant", "content": t},
-            )
-            for who, t in said.items()
-        )
+        asked = [{"role": "user", "content": f"Question {place}"}]
+        told = {who: {"role": "assistant", "content": text} for who, text in said.items()}
+        turns = tuple(Turn(who, asked, [], {}, reply) for who, reply in told.items())
         found.append(Rollout(f"rollout-{place + 1}", f"Question {place}", turns, reward))
     return found
 

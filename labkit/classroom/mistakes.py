@@ -14,9 +14,8 @@ from pathlib import Path
 import labkit.checks
 from labkit.checks.core import FUNCTION
 
-SENTENCE = re.compile(
-    r"[^\W\d_]{2,}[\s,:]+[^\W\d_]{2,}"
-)  # two words in a row; else it is a name, or all filled in
+# Two words in a row; else it is a name, or all filled in.
+SENTENCE = re.compile(r"[^\W\d_]{2,}[\s,:]+[^\W\d_]{2,}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,15 +54,9 @@ def serve(
     print(f"The class is at {where}/?token={doors.token}", flush=True)
     if host not in LOOPBACK and not tls_cert:
         print("Keys travel in the clear: give it --tls-cert and --tls-key.", file=sys.stderr)
-    uvicorn.run(
-        create_app(board, doors),
-        host=host,
-        port=port,
-        log_level="warning",
-        server_header=False,
-        ssl_certfile=tls_cert,
-        ssl_keyfile=tls_key,
-    )
+    tls: dict[str, Any] = {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key}
+    app = create_app(board, doors)
+    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, **tls)
 
 
 def _address(host: str) -> str:

@@ -55,12 +55,8 @@ def load(
     from labkit.metrics.load_table import steps_table, table
     from labkit.metrics.records import Record, write
 
-    plan: dict[str, Any] = {
-        "rate": rate,
-        "concurrency": concurrency,
-        "requests": requests,
-        "max_tokens": max_tokens,
-    }
+    plan: dict[str, Any] = {"rate": rate, "concurrency": concurrency}
+    plan |= {"requests": requests, "max_tokens": max_tokens}
     plan |= {"target_ttft": target_ttft, "target_tpot": target_tpot, "target_e2el": target_e2e}
     plan |= {"seed": seed, "timeout": timeout, "ignore_eos": ignore_eos}
     Plan(**plan)  # a wrong option is found before anything is loaded

@@ -104,12 +104,7 @@ def _ollama(model: str, engine: str, host: str, port: int, options: dict[str, An
 
 
 def _need_serve() -> None:
-    for name in (
-        "fastapi",
-        "httptools",
-        "prometheus_client",
-        "uvicorn",
-    ):  # looked for, not imported: that takes long
+    for name in ("fastapi", "httptools", "prometheus_client", "uvicorn"):  # not imported: that takes long
         if find_spec(name) is None:
             raise EngineUnavailable(f"{name} is not installed", fix="pip install 'labkit[serve]'")
 

@@ -12,9 +12,8 @@ import labkit
 from labkit.errors import OptionInvalid
 from labkit.models.store import storage_errors
 
-LABEL = re.compile(
-    r"(?!(on|off|yes|no|true|false|null|y|n)$)[a-z]([a-z0-9-]{0,38}[a-z0-9])?"
-)  # RFC 1123, with room for "-canary" behind it, and no word that YAML reads otherwise
+# RFC 1123, with room for "-canary" behind it, and no word that YAML reads otherwise.
+LABEL = re.compile(r"(?!(on|off|yes|no|true|false|null|y|n)$)[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 IMAGE = re.compile(
     r"[a-z0-9]+([._/-][a-z0-9]+)*(:[0-9]+(/[a-z0-9._-]+)+)?(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"

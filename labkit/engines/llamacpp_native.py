@@ -43,13 +43,8 @@ class LoadOptions:
     draft_tokens: int = 4
 
     def __post_init__(self) -> None:
-        limits = {
-            "context": (16, 10**7),
-            "threads": (0, 512),
-            "batch": (1, 65_536),
-            "gpu_layers": (-1, 10_000),
-            "draft_tokens": (1, 64),
-        }
+        limits = {"context": (16, 10**7), "threads": (0, 512), "batch": (1, 65_536)}
+        limits |= {"gpu_layers": (-1, 10_000), "draft_tokens": (1, 64)}
         for name, (low, high) in limits.items():
             require_whole(name, getattr(self, name), low, high)
         for name in ("memory_lock", "numa", "flash_attention"):

@@ -127,14 +127,8 @@ class Mlx(Engine):
         )
         penalty = options.repeat_penalty if options.repeat_penalty != 1 else None
         processors = make_logits_processors(None, penalty, PENALTY_WINDOW)
-        for token, _ in generate_step(
-            mx.array(ids),
-            self.model,
-            max_tokens=limit,
-            sampler=sampler,
-            logits_processors=processors,
-            prefill_step_size=PREFILL_SLICE,
-        ):
+        how = {"sampler": sampler, "logits_processors": processors, "prefill_step_size": PREFILL_SLICE}
+        for token, _ in generate_step(mx.array(ids), self.model, max_tokens=limit, **how):
             yield int(token)
 
     def close(self) -> None:

@@ -32,6 +32,7 @@ from labkit.models.trial import run_in_child
 WARM_UP = {"prompt": 16, "generate": 8}  # once all weights have been read, the system has them at hand
 WORDS = "the lamp in the hall is on and the kettle is in the kitchen so nobody sits in the dark".split()
 CHILD_TIMEOUT_S = 600.0
+SHOWN = {"s": (1e3, "ms"), "bytes": (1e-6, "MB"), "bytes/s": (1e-9, "GB/s"), "share": (100, "%")}
 Samples = dict[str, list[float]]
 
 
@@ -209,12 +210,7 @@ def _label(name: str, settings: dict[str, Any]) -> str:
 
 def _cell(name: str, record: Record) -> str:
     unit = METRICS[name].unit
-    scale, shown = {
-        "s": (1e3, "ms"),
-        "bytes": (1e-6, "MB"),
-        "bytes/s": (1e-9, "GB/s"),
-        "share": (100, "%"),
-    }.get(unit, (1.0, unit))
+    scale, shown = SHOWN.get(unit, (1.0, unit))
     if name in record.figures:
         return f"{scale * record.figures[name]:,.1f} {shown}"
     values = [scale * value for value in record.samples.get(name, ())]

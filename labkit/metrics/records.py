@@ -151,13 +151,8 @@ def about(model: Model | str, /, **settings: Any) -> dict[str, Any]:
     """
     facts = {"engine": model, "engine_version": "", "model": "", "variant": "", "weights": ""}
     if isinstance(model, Model):
-        facts = {
-            "engine": model.engine.name,
-            "engine_version": model.engine.available().version,
-            "model": model.card.alias,
-            "variant": model.variant,
-            "weights": _weights(model.engine.file),
-        }
+        facts |= {"engine": model.engine.name, "engine_version": model.engine.available().version}
+        facts |= {"model": model.card.alias, "variant": model.variant, "weights": _weights(model.engine.file)}
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     first = {"labkit": labkit.__version__, "created": created, "machine": asdict(machine())}
     return {**first, **facts, "settings": settings}
@@ -319,9 +314,7 @@ def _tail(counts: tuple[int, int], confidence: float) -> float:
 def _resampled(rows: NDArray[Any], middle: Any, random: Any) -> NDArray[Any]:
     import numpy as np
 
-    size = max(
-        1, 2**20 // rows.size
-    )  # values at a time, so that many samples need no more than some megabytes
+    size = max(1, 2**20 // rows.size)  # at a time, so that many samples need no more than some megabytes
     parts = (min(size, RESAMPLES - at) for at in range(0, RESAMPLES, size))
     picks = (random.integers(len(rows), size=(part, len(rows))) for part in parts)
     return np.concatenate([middle(rows[pick].reshape(len(pick), -1), axis=1) for pick in picks])

@@ -80,12 +80,5 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
         yield wish(rng, asks, "draft", "draft_message", to=person, text=line)
 
 
-SCENARIO = Scenario(
-    "assistant",
-    "a personal assistant: reminders, notes, drafts",
-    SCHEMA,
-    fill,
-    tools,
-    tasks,
-    "You are a helpful assistant.",
-)
+ABOUT = "a personal assistant: reminders, notes, drafts"
+SCENARIO = Scenario("assistant", ABOUT, SCHEMA, fill, tools, tasks, "You are a helpful assistant.")

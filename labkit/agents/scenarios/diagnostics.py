@@ -66,12 +66,7 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
         yield wish(rng, asks, "reading", "read_sensor", f"{sensor['value']:g}", sensor=sensor["id"])
 
 
+ABOUT = "machines: diagnostics, sensors, restarts"
 SCENARIO = Scenario(
-    "diagnostics",
-    "machines: diagnostics, sensors, restarts",
-    SCHEMA,
-    fill,
-    tools,
-    tasks,
-    "You look after the machines of a plant.",
+    "diagnostics", ABOUT, SCHEMA, fill, tools, tasks, "You look after the machines of a plant."
 )

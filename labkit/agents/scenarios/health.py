@@ -92,12 +92,5 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
         yield wish(rng, asks, "interaction", "check_interaction", effect, first=one, second=other)
 
 
-SCENARIO = Scenario(
-    "health",
-    "a practice: appointments, prescriptions, interactions",
-    SCHEMA,
-    fill,
-    tools,
-    tasks,
-    "You are at the desk of a practice.",
-)
+ABOUT = "a practice: appointments, prescriptions, interactions"
+SCENARIO = Scenario("health", ABOUT, SCHEMA, fill, tools, tasks, "You are at the desk of a practice.")

@@ -85,12 +85,5 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
         yield wish(rng, asks, "risk", "get_risk", f"{volatility(prices):g}", symbol=symbol)
 
 
-SCENARIO = Scenario(
-    "market",
-    "market reports: prices, positions, risk",
-    SCHEMA,
-    fill,
-    tools,
-    tasks,
-    "You answer questions about shares.",
-)
+ABOUT = "market reports: prices, positions, risk"
+SCENARIO = Scenario("market", ABOUT, SCHEMA, fill, tools, tasks, "You answer questions about shares.")

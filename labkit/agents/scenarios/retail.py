@@ -92,12 +92,5 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
         yield wish(rng, asks, "cancel", "cancel_order", said, order=number)
 
 
-SCENARIO = Scenario(
-    "retail",
-    "a kiosk in a shop: products, a basket, orders",
-    SCHEMA,
-    fill,
-    tools,
-    tasks,
-    "You help customers of a shop.",
-)
+ABOUT = "a kiosk in a shop: products, a basket, orders"
+SCENARIO = Scenario("retail", ABOUT, SCHEMA, fill, tools, tasks, "You help customers of a shop.")

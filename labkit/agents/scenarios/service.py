@@ -95,12 +95,5 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
         yield wish(rng, asks, "password", "reset_password", email=email)
 
 
-SCENARIO = Scenario(
-    "service",
-    "customer service: orders, refunds, tickets, passwords",
-    SCHEMA,
-    fill,
-    tools,
-    tasks,
-    "You help customers of a shop.",
-)
+ABOUT = "customer service: orders, refunds, tickets, passwords"
+SCENARIO = Scenario("service", ABOUT, SCHEMA, fill, tools, tasks, "You help customers of a shop.")
