@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from statistics import median
 from typing import Any, Literal
 
 from labkit.errors import OptionInvalid
@@ -213,11 +212,6 @@ class Timing:
     def itl(self) -> tuple[float, ...]:
         """Return every gap between streamed outputs, in seconds."""
         return tuple(b - a for a, b in zip(self.stamps, self.stamps[1:], strict=False))
-
-    @property
-    def median_itl(self) -> float:
-        """Return the median gap between outputs in seconds (NaN for fewer than two)."""
-        return median(self.itl) if len(self.stamps) > 1 else math.nan
 
     @property
     def tokens_per_second(self) -> float:
