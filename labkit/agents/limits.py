@@ -18,8 +18,7 @@ from agent_framework import (
     Message,
 )
 
-from labkit.engines.settings import require_whole
-from labkit.types import ToolCall
+from labkit.types import ToolCall, require_whole
 
 
 class AtMost(AgentMiddleware):

@@ -95,5 +95,5 @@ def read(words: list[str]) -> Hub:
         try:
             told[name] = kinds[name](value)
         except ValueError:
-            raise OptionInvalid(f"{name} cannot be {value!r:.40}", fix=f"{name}=30") from None
+            raise OptionInvalid.of(name, value, f"{name}=30") from None
     return Hub(**told)

@@ -107,16 +107,15 @@ def _pins() -> dict[str, str]:
 
 def _engines(report: Report) -> Iterator[Check]:
     able = [e for e in report.engines if e.runs_models and e.found.installed]
-    working = [e for e in able if e.usable is not False]
+    working = [e for e in able if e.works]
     if not working:
         fixes = [problem.fix for problem in report.problems if problem.fix]
         fix = next(iter(fixes), "pip install 'labkit[llamaserver]', then labkit doctor --deep")
         yield Check("engine", False, "none runs a model", fix)
     for engine in able:
-        broken = engine.usable is False
         # One engine carries the labs; another that is installed and broken stops only its own lab.
-        ok = True if not broken else None if working else False
-        yield Check(engine.name, ok, str(engine), engine.found.fix if broken else "")
+        ok = True if engine.works else None if working else False
+        yield Check(engine.name, ok, str(engine), "" if engine.works else engine.found.fix)
 
 
 def _memory(report: Report) -> Check:

@@ -38,7 +38,7 @@ def chat(
     given = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     options = GenerationOptions.of(None, **{name: v for name, v in given.items() if v is not None})
     if tools not in ("", "demo"):
-        raise OptionInvalid(f"--tools cannot be {tools!r}", fix="--tools demo")
+        raise OptionInvalid.of("--tools", tools, "--tools demo")
     with opened(model, engine, variant) as loaded:
         talk = Conversation(loaded, options, system, demo=tools == "demo", stats=stats)
         talk.go_on() if prompt is None else talk.ask(prompt)

@@ -153,5 +153,5 @@ def _numbers(name: str, values: Names) -> list[int]:
 
     found = listed(values)
     if bad := [text for text in found if not text.isdecimal() or int(text) < 1]:
-        raise OptionInvalid(f"--{name} cannot be {bad[0]!r:.40}", fix="whole numbers from 1, as in 1,2")
+        raise OptionInvalid.of(f"--{name}", bad[0], "whole numbers from 1, as in 1,2")
     return [int(text) for text in found]

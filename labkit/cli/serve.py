@@ -48,7 +48,7 @@ def run(
     if api == "ollama":
         return _ollama(model, engine, host or LOOPBACK[0], port or 11434, options)
     if api != "openai":
-        raise OptionInvalid(f"--api cannot be {api!r:.40}", fix="--api openai, or --api ollama")
+        raise OptionInvalid.of("--api", api, "--api openai, or --api ollama")
     told = {"host": host, "port": port, "state": state, "tls_cert": tls_cert, "tls_key": tls_key}
     _gateway(profile, {k: v for k, v in told.items() if v}, backend, (model, engine, options))
 

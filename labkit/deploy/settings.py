@@ -54,13 +54,13 @@ def check(settings: Any, rules: Rules, ranges: Ranges) -> None:
     for one in fields(settings):
         value, kind = getattr(settings, one.name), type(one.default)
         if type(value) is not kind and not (kind is float and type(value) is int):
-            raise OptionInvalid(f"{one.name} cannot be {value!r:.60}", fix=f"a value of type {kind.__name__}")
+            raise OptionInvalid.of(one.name, value, f"a value of type {kind.__name__}")
         pattern, want = rules.get(one.name, (None, ""))
         if pattern and not pattern.fullmatch(value):
-            raise OptionInvalid(f"{one.name} cannot be {value!r:.60}", fix=want)
+            raise OptionInvalid.of(one.name, value, want)
         low, high = ranges.get(one.name, (0, 0))
         if high and not low <= value <= high:
-            raise OptionInvalid(f"{one.name} cannot be {value!r}", fix=f"from {low:g} to {high:g}")
+            raise OptionInvalid.of(one.name, value, f"from {low:g} to {high:g}")
 
 
 @dataclass(frozen=True, slots=True)

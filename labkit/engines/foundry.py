@@ -15,7 +15,7 @@ from typing import Any, Self
 from labkit.engines.base import Engine, installed
 from labkit.engines.foundry_models import public_model, shipped_model, start, starting
 from labkit.engines.hf_folder import control_tokens
-from labkit.engines.settings import require_whole, settings_of
+from labkit.engines.settings import settings_of
 from labkit.engines.stops import StopReader
 from labkit.engines.tokens import room, vendor_errors
 from labkit.engines.toolcalls import CLOSE, OPEN
@@ -24,7 +24,16 @@ from labkit.models.card import ModelCard, Ref
 from labkit.models.fit import check_fit
 from labkit.models.hardware import free_cores
 from labkit.models.template import neutralise
-from labkit.types import Availability, Chunk, FinishReason, GenerationOptions, Message, Tool, Usage
+from labkit.types import (
+    Availability,
+    Chunk,
+    FinishReason,
+    GenerationOptions,
+    Message,
+    Tool,
+    Usage,
+    require_whole,
+)
 
 MAX_SEED = 2**31 - 1
 MAX_TEMPERATURE = 2.0

@@ -24,10 +24,10 @@ from labkit.engines.llamacpp_embed import cut
 from labkit.engines.llamacpp_files import gguf_file
 from labkit.engines.own_server import OwnServer
 from labkit.engines.process import ServerProcess, ServerSettings, free_port
-from labkit.engines.settings import require_seconds, require_whole, settings_of
+from labkit.engines.settings import require_seconds, settings_of
 from labkit.models.card import ModelCard
 from labkit.models.hardware import free_cores
-from labkit.types import Availability, TokenScore
+from labkit.types import Availability, TokenScore, require_whole
 
 EVERY = 10**6  # more tokens than any vocabulary has
 

@@ -17,13 +17,13 @@ from labkit.engines.base import Engine
 from labkit.engines.hf_folder import chat_template, pulled
 from labkit.engines.llamacpp_files import made_from, shipped_folder, weights_hash
 from labkit.engines.llamacpp_sampling import PENALTY_WINDOW
-from labkit.engines.settings import require_whole, settings_of
+from labkit.engines.settings import settings_of
 from labkit.engines.tokens import chunks_of, room, vendor_errors
 from labkit.errors import EngineFailed, EngineUnavailable, ModelFileInvalid, ModelNotFound
 from labkit.models import store
 from labkit.models.card import ModelCard, Ref
 from labkit.models.fit import check_fit
-from labkit.types import Availability, Chunk, GenerationOptions, Message, Tool
+from labkit.types import Availability, Chunk, GenerationOptions, Message, Tool, require_whole
 
 TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 BITS = {"8bit": 8, "4bit": 4}

@@ -15,14 +15,14 @@ from typing import Any, Self
 from labkit.engines.base import Engine, installed
 from labkit.engines.hf_folder import chat_template, read_json
 from labkit.engines.onnx_files import default_variant, model_file
-from labkit.engines.settings import require_whole, settings_of
+from labkit.engines.settings import settings_of
 from labkit.engines.tokens import chunks_of, room, vendor_errors
 from labkit.errors import EngineFailed, EngineUnavailable, ModelFileInvalid, OptionInvalid
 from labkit.models import store
 from labkit.models.card import ModelCard
 from labkit.models.fit import check_fit
 from labkit.models.hardware import free_cores
-from labkit.types import Availability, Chunk, GenerationOptions, Message, Tool
+from labkit.types import Availability, Chunk, GenerationOptions, Message, Tool, require_whole
 
 PACKAGES = ("onnxruntime-genai", "onnxruntime-genai-cuda", "onnxruntime-genai-directml")
 PREFILL_SLICE = 64  # tokens read at once: Ctrl-C is seen between two slices
@@ -45,7 +45,7 @@ class LoadOptions:
         require_whole("context", self.context, 0, 10**7)
         require_whole("threads", self.threads, 0, 512)
         if not isinstance(self.provider, str):
-            raise OptionInvalid(f"provider cannot be {self.provider!r:.60}", fix="provider='cpu'")
+            raise OptionInvalid.of("provider", self.provider, "provider='cpu'")
 
 
 class Onnx(Engine):

@@ -16,7 +16,7 @@ from labkit.engines.openai import SERVED
 from labkit.engines.own_server import OwnServer
 from labkit.engines.process import ServerProcess, ServerSettings, free_port
 from labkit.engines.prometheus import read_page
-from labkit.engines.settings import require_seconds, require_whole, settings_of
+from labkit.engines.settings import require_seconds, settings_of
 from labkit.engines.vllm_templates import VllmSettings
 from labkit.errors import EngineFailed, ModelNotFound
 from labkit.models.card import ModelCard
@@ -24,7 +24,7 @@ from labkit.models.catalog import catalog
 from labkit.models.download import pulled_folder
 from labkit.models.fit import check_fit
 from labkit.models.hardware import free_cores, gpus
-from labkit.types import Availability
+from labkit.types import Availability, require_whole
 
 AUTO = "auto"
 # The command `vllm` fails in the build for processors: it looks for a package of that very name.

@@ -20,7 +20,6 @@ from typing import Any
 
 from labkit.engines.base import Model
 from labkit.engines.registry import load
-from labkit.engines.settings import require_whole
 from labkit.errors import LabkitError, OptionInvalid
 from labkit.metrics.probes import Bandwidth, memory_bandwidth, peak_rss
 from labkit.metrics.records import METRICS, Record, about
@@ -28,6 +27,7 @@ from labkit.metrics.table import aligned
 from labkit.models.gguf import inspect
 from labkit.models.hardware import last_level_cache, usable_cores
 from labkit.models.trial import run_in_child
+from labkit.types import require_whole
 
 WARM_UP = {"prompt": 16, "generate": 8}  # once all weights have been read, the system has them at hand
 WORDS = "the lamp in the hall is on and the kettle is in the kitchen so nobody sits in the dark".split()

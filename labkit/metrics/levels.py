@@ -17,7 +17,6 @@ from typing import Any
 
 from labkit.engines.base import Model
 from labkit.engines.registry import load
-from labkit.engines.settings import require_whole
 from labkit.errors import OptionInvalid
 from labkit.metrics.agent_eval import Case, Scores, Share, choose, read_cases, score
 from labkit.metrics.bench import bench_all
@@ -28,6 +27,7 @@ from labkit.metrics.records import METRICS, Record
 from labkit.metrics.table import Column, Table
 from labkit.models.gguf import inspect
 from labkit.models.hardware import free_cores
+from labkit.types import require_whole
 
 LEVELS = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_1", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 LEAST_TEXT = 4_000  # characters: more than one window of 512 tokens
@@ -113,7 +113,7 @@ def measure_levels(
     from tqdm import tqdm
 
     if not levels or isinstance(levels, str):
-        raise OptionInvalid(f"levels cannot be {levels!r}", fix="a list, the base first: ['F16', 'Q4_K_M']")
+        raise OptionInvalid.of("levels", levels, "a list, the base first: ['F16', 'Q4_K_M']")
     text, asked, busy = _text(characters), _cases(cases), loaded_machine()
     # The same for all levels; threads that wait for a core that others use would stall the engine.
     options = {"threads": free_cores(), **options}

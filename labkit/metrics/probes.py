@@ -37,7 +37,7 @@ class Probe:
 
     def __init__(self, pid: int | None = None, hertz: float = 5.0, root: Path = Path("/")) -> None:
         if not 0 < hertz <= 100:
-            raise OptionInvalid(f"hertz cannot be {hertz}", fix="a number above 0, at most 100")
+            raise OptionInvalid.of("hertz", hertz, "a number above 0, at most 100")
         if pid is not None and not psutil.pid_exists(pid):
             raise OptionInvalid(f"there is no process {pid}", fix="give the pid of one that runs")
         self.series: dict[str, list[tuple[float, float]]] = {}

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labkit.engines.base import Model
-from labkit.engines.settings import require_whole
 from labkit.errors import EngineFailed, OptionInvalid
 from labkit.metrics.records import Record, about
+from labkit.types import require_whole
 
 WINDOW = 512
 LEAST_WINDOW = 16

@@ -20,7 +20,6 @@ from typing import Any
 from labkit.engines.base import Model
 from labkit.engines.doctor import WITHOUT_MODEL, availability
 from labkit.engines.registry import engine_class, entries, load
-from labkit.engines.settings import require_whole
 from labkit.errors import EngineUnavailable, LabkitError
 from labkit.metrics import records
 from labkit.metrics.agreement import ANSWER_TOKENS, Parting, partings, spelled_out
@@ -32,7 +31,7 @@ from labkit.metrics.sweep import run_point
 from labkit.metrics.table import Column, Table
 from labkit.models.catalog import find
 from labkit.models.hardware import usable_cores
-from labkit.types import Reply
+from labkit.types import Reply, require_whole
 
 HELLO = "Hello! Who are you?"
 TIMED = " ".join((WORDS * 8)[:160])

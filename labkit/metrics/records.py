@@ -249,7 +249,7 @@ def compare(
     methods: another look at the jackknife", Annals of Statistics 7 (1979), 1–26.
     """
     if not 0 < confidence < 1:
-        raise OptionInvalid(f"confidence cannot be {confidence}", fix="a number between 0 and 1, as in 0.95")
+        raise OptionInvalid.of("confidence", confidence, "a number between 0 and 1, as in 0.95")
     if before.kind != after.kind:
         raise OptionInvalid(f"the kinds differ: {before.kind}, {after.kind}", fix="compare like with like")
     moved = _unlike(_machine(before), _machine(after))
