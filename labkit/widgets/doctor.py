@@ -8,7 +8,7 @@ from html import escape
 import ipywidgets
 
 from labkit.engines.doctor import doctor, tried
-from labkit.engines.report import EngineState, Report
+from labkit.engines.report import Report
 from labkit.widgets.frame import Frame, buttons
 from labkit.widgets.language import tr
 from labkit.widgets.log import plain
