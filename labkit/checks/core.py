@@ -45,9 +45,7 @@ def require_function(value: Any, name: str) -> None:
         raise Wrong(FUNCTION.format(name))
 
 
-def compare(
-    value: Any, right: float, reasons: Mapping[float, str], formula: str, within: float = 0.01
-) -> None:
+def compare(value: Any, right: float, reasons: Mapping[Any, str], formula: str, within: float = 0.01) -> None:
     """Raise `Wrong` unless a number is right within a share; one near a value of `reasons` is told why it is wrong."""
     given = number(value)
     if not abs(given - right) <= within * abs(right):  # written so that NaN is wrong, too

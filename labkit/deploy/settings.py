@@ -52,8 +52,9 @@ IMAGES = ("image", "base_image", "vllm_image")
 def check(settings: Any, rules: Rules, ranges: Ranges) -> None:
     """Raise `OptionInvalid` for the first setting whose type, look or size is wrong."""
     for one in fields(settings):
-        value, kind = getattr(settings, one.name), type(one.default)
-        if type(value) is not kind and not (kind is float and type(value) is int):
+        value: Any = getattr(settings, one.name)
+        kind: type = type(one.default)
+        if type(value) not in ({kind, int} if kind is float else {kind}):
             raise OptionInvalid.of(one.name, value, f"a value of type {kind.__name__}")
         pattern, want = rules.get(one.name, (None, ""))
         if pattern and not pattern.fullmatch(value):

@@ -145,8 +145,8 @@ def start(folder: Path, card: ModelCard, options: VllmOptions) -> tuple[ServerPr
         room = options.kv_cache_memory_bytes or max(LEAST_CACHE, room)
         options = replace(options, kv_cache_memory_bytes=room, enforce_eager=True)
     port, threads = free_port(), str(options.threads or free_cores())
-    place = ("--model", str(folder), "--served-model-name", card.alias)
-    place += ("--host", "127.0.0.1", "--port", str(port))
+    place = ["--model", str(folder), "--served-model-name", card.alias]
+    place += ["--host", "127.0.0.1", "--port", str(port)]
     command = (str(python_of("vllm")), "-I", "-m", SERVER, *place, *options.arguments())
     env = {**ENVIRONMENT, "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": threads}
     url = f"http://127.0.0.1:{port}"

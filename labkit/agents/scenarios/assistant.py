@@ -64,7 +64,8 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
     known = data.rows("select * from reminders")
     while True:
         chore, day = rng.choice(CHORES), rng.randrange(1, 29)
-        person, line, fact, row = (rng.choice(each) for each in (PEOPLE, LINES, FACTS, known))
+        person, line, fact = map(rng.choice, (PEOPLE, LINES, FACTS))
+        row = rng.choice(known)
         date = f"2026-12-{day:02}"
         asks = [
             f"Remind me on {date}: {chore}.",
