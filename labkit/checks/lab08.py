@@ -125,7 +125,7 @@ def _bits(bits: float) -> str:
         1 / right: "turned over: bits / weights",
         right / 1.024**3: "the file's size is given in bytes: no unit to convert",
     }
-    compare(bits, right, reasons, "bytes × 8 / parameters", within=0.02)
+    compare(float(bits), right, reasons, "bytes × 8 / parameters", within=0.02)
     return f"{right:.1f} bits a weight in a 4-bit file: much in it is not stored with 4 bits"
 
 

@@ -56,7 +56,7 @@ def _speed(answer: Any, speed: float) -> str:
         answer.eval_count / (answer.total_duration / 1e9): "total_duration counts loading and reading, too",
         len((answer.message.content or "").split()) / seconds: "words are not tokens: eval_count has them",
     }
-    compare(speed, right, reasons, "eval_count / (eval_duration / 1e9)", within=0.005)
+    compare(float(speed), right, reasons, "eval_count / (eval_duration / 1e9)", within=0.005)
     return f"{right:,.0f} tokens per second, by the daemon's own clock"
 
 

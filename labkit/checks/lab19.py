@@ -31,8 +31,8 @@ def _rates(grown: Figures, seconds: float, written: float, mean_ttft: float) -> 
     waits, count = (grown.total(f"labkit_ttft_seconds_{part}") for part in ("sum", "count"))
     rate, mean = tokens["completion"] / seconds, waits / count
     reasons = {
-        tokens["completion"]: "that is how many were written: divide by the seconds",
         sum(tokens.values()) / seconds: "these are the tokens of all kinds: only `completion` was written",
+        tokens["completion"]: "that is how many were written: divide by the seconds",
     }
     compare(written, rate, reasons, 'for written, divide grown.by("kind", …)["completion"] by seconds')
     turned = {1 / mean: "mean_ttft is turned over: divide the summed waits by their number"}
@@ -141,7 +141,7 @@ def _split(spans: Sequence[Mapping[str, Any]], seen: float, own_ms: float, way_m
         own / 1e3: "own_ms is in seconds: multiply by 1,000",
         gateway * 1e3: "that is the gateway's whole span: the engine's lies within it, so subtract it",
     }
-    compare(own_ms, own, reasons, "own_ms is the seconds of the outer span less those of the inner one")
+    compare(own_ms, own, reasons, "for own_ms, subtract the seconds of the inner span from the outer one's")
     outer = {
         (seen - engine) * 1e3: "way_ms: the gateway's own time is not on the way; subtract its whole span"
     }
