@@ -9,10 +9,11 @@ INSTALL := $(PIP) install -c constraints.txt -e
 NBMAKE := $(BIN)/python -m pytest -p no:warnings -p labkit.classroom.wakeup -p labkit.classroom.timing \
   --nbmake --nbmake-timeout=120 --timeout=600
 
-# llama-cpp-python is compiled on this machine; without a compiler, llama.cpp's server comes ready-built. The
-# stamp's name says which it was, so that `make lab` tries again once there is a compiler.
+# llama.cpp's server comes ready-built; llama-cpp-python is compiled on this machine, where there is a compiler. The
+# stamp's name says whether it was, so that `make lab` tries again once there is one.
+COMMA := ,
 COMPILER := $(shell c++ --version >/dev/null 2>&1 || g++ --version >/dev/null 2>&1 && echo yes)
-EXTRAS := widgets,agents,rag,ollama,serve,$(if $(COMPILER),llamacpp,llamaserver)
+EXTRAS := widgets,agents,rag,ollama,serve,llamaserver$(if $(COMPILER),$(COMMA)llamacpp)
 STAMP := $(VENV)/.made-$(if $(COMPILER),with,without)-llamacpp
 
 .DEFAULT_GOAL := help
@@ -124,7 +125,7 @@ $(BIN)/python:
 
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@$(if $(COMPILER),echo "Building llama.cpp the first time takes about 5 minutes on two cores.",\
-	  echo "No C++ compiler found: taking llama.cpp's ready-built server. For more, install one and run make again." \
+	  echo "No C++ compiler found: llama.cpp is its ready-built server alone. For more, install one and run make again." \
 	  && echo "  Debian, Ubuntu: apt install build-essential · macOS: xcode-select --install")
 	$(INSTALL) '.[$(EXTRAS)]'
 	@touch $@

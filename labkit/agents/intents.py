@@ -85,7 +85,7 @@ def by_keywords(keywords: Mapping[str, str] = KEYWORDS) -> Route:
 
 def question(text: str, specialists: Mapping[str, str] = SPECIALISTS) -> list[Message]:
     """Return the question for a label, in the form that nano was trained on."""
-    labels = "".join(f"\n- {name}: {about}" for name, about in specialists.items())
+    labels = "".join(f"\n- {about} -> {name}" for name, about in specialists.items())
     task = f"Classify the message. Reply with the label only.{labels}\n\nMessage: {text}"
     return [{"role": "user", "content": task}]
 

@@ -20,7 +20,7 @@ from labkit.engines.toolcalls import OPEN
 from labkit.engines.toolgrammar import Constrained, grammar_for
 from labkit.errors import LabkitError, OptionInvalid
 from labkit.metrics.trace import Event
-from labkit.types import Message, Reply, ToolCall
+from labkit.types import Message, Reply, ToolCall, ToolChoice
 
 MAX_CALLS = 8  # in one turn
 UNREADABLE = "Your tool call could not be read. Write it again: JSON with name and arguments, nothing else."
@@ -58,7 +58,8 @@ class Agent:
 
     `tools` are functions, or functions with limits (`Guarded`). `approve` is asked before a tool that `asks`; without
     it such a tool is refused. `constrained` admits only calls that fit the schemas, on engines that can; "copy" admits
-    in them only strings and numbers that have been said.
+    in them only strings and numbers that have been said. `tool_choice="required"` makes the first turn a call, and only
+    that one, lest the agent call for ever (as in OpenAI's Agents SDK): for a place where every wish needs a tool.
     `max_repairs` is how often in a run a wrong call is sent back, `max_repeats` how often the same call may be made.
     Further keywords are fields of `GenerationOptions`.
     """
@@ -73,6 +74,7 @@ class Agent:
         max_repairs: int = 2,
         max_repeats: int = 2,
         constrained: Constrained = False,
+        tool_choice: ToolChoice = "auto",
         approve: Callable[[ToolCall], bool] | None = None,
         **options: Any,
     ) -> None:
@@ -83,7 +85,7 @@ class Agent:
         self.max_rounds, self.max_repairs, self.max_repeats = max_rounds, max_repairs, max_repeats
         self.approve, self.options = approve, options
         self.schemas = [tool.schema for tool in made]
-        self.constrained = constrained
+        self.constrained, self.tool_choice = constrained, tool_choice
 
     def run(self, messages: str | Sequence[Message]) -> Run:
         """Answer a question, or the last of several messages. An error of the model's first turn is raised."""
@@ -110,9 +112,11 @@ class Agent:
 
     def _turn(self, run: Run) -> Reply:
         start = time.perf_counter() - run.began
-        grammar = grammar_for(self.schemas, run.messages, self.constrained)
+        required = self.tool_choice == "required" and not run.calls
+        grammar = grammar_for(self.schemas, run.messages, self.constrained, required=required)
         options = {"grammar": grammar, **self.options} if grammar else self.options
-        reply = self.model.chat(run.messages, tools=self.schemas, **options)
+        choice = self.tool_choice if self.tool_choice != "required" or (required and not grammar) else "auto"
+        reply = self.model.chat(run.messages, tools=self.schemas, tool_choice=choice, **options)
         run.messages.append(reply.message)
         run.text = reply.text
         run.events.append(Event("model", reply.model, start, reply.timing.total, reply.usage, str(reply)))

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -35,6 +35,7 @@ from labkit.engines.toolschema import NAME, tool_schemas
 from labkit.errors import LabkitError, ToolDenied
 
 LOOPBACK, MAX_WORDS = ("127.0.0.1", "localhost", "::1"), 4_000
+GRACE_S = 0.5  # after a call's own deadline, in which the server is told
 OUTSIDE = re.compile(r'"\$(?:dynamicR|r)ef": "(?!#)')  # whoever checks arguments by such a schema fetches it
 Target = StdioServerParameters | str | MCPServer
 
@@ -128,7 +129,7 @@ class Connection(ExitStack):
         """Call a tool and return its answer as text; raise `ToolDenied` if it is not offered in these words now."""
         if offer not in self.offers():
             raise ToolDenied(f"{offer.name} is not what was approved", fix="read its words again")
-        answer = self._ask(self._client.call_tool, offer.name, arguments)
+        answer = self._ask(self._client.call_tool, offer.name, arguments, self.seconds)
         text = "\n".join(getattr(part, "text", f"[{part.type}]") for part in answer.content)
         if answer.is_error:
             raise LabkitError(text)
@@ -136,7 +137,7 @@ class Connection(ExitStack):
 
     def _ask(self, method: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         try:
-            return self._portal.call(partial(method, *args, **keywords))
+            return self._portal.call(within, self.seconds + GRACE_S, partial(method, *args, **keywords))
         except Exception as error:  # the protocol's, the transport's, pydantic's on an answer that is none
             raise LabkitError(f"the MCP server failed: {reason(error)}") from error
 
@@ -151,9 +152,16 @@ async def session_with(target: Any, seconds: float, start: float, log: TextIO) -
                 target = streamable_http_client(target, http_client=http)
             elif isinstance(target, StdioServerParameters):
                 target = stdio_client(target, log)
-            client = await opened.enter_async_context(Client(target, read_timeout_seconds=seconds))
+            # A program may take long to start, and its first requests wait for that: they get `start`.
+            client = await opened.enter_async_context(Client(target, read_timeout_seconds=start))
             patience.deadline = math.inf
             yield client
+
+
+async def within(seconds: float, ask: Callable[[], Awaitable[Any]]) -> Any:
+    """Await a request for so long; raise `TimeoutError` after that."""
+    with anyio.fail_after(seconds):
+        return await ask()
 
 
 def reason(error: BaseException) -> str:

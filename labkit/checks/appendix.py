@@ -26,7 +26,7 @@ def _there(there: Callable[[str, str], bool]) -> str:
             raise Wrong(f"there({module!r}, {name!r}) raised {type(error).__name__}: catch it") from None
         if bool(said) != right:
             raise Wrong(f"there({module!r}, {name!r}) should be {right}, and yours says {said!r}")
-    return "three lines that would have saved the guide's readers an evening"
+    return "a few lines that would have saved the guide's readers an evening"
 
 
 q1 = lab.add(

@@ -85,10 +85,10 @@ def _cached(page: str, hit_rate: float, computed: float) -> str:
 q3 = lab.add(
     _cached,
     hints=(
-        "seen = VllmMetrics.read(page) has prefix_queries, prefix_hits and prompt_tokens.",
+        "A share is what was found / what was looked up.",
         "hit_rate is prefix_hits / prefix_queries; what was not found is prompt_tokens - prefix_hits.",
     ),
-    code="seen = VllmMetrics.read(page)\nhit_rate = seen.prefix_hits / seen.prefix_queries\n"
+    code="hit_rate = seen.prefix_hits / seen.prefix_queries\n"
     "computed = seen.prompt_tokens - seen.prefix_hits",
 )
 

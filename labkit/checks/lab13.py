@@ -108,7 +108,7 @@ q3 = lab.add(
         'Write what is allowed: if name == "refund" and not 0 < arguments["amount"] <= 100: return …',
     ),
     code='def limit(name, arguments):\n    if name == "refund" and not 0 < arguments["amount"] <= 100:\n'
-    '        return "only refunds up to 100 are allowed"',
+    '        return "only refunds of more than 0 and up to 100 are allowed"',
 )
 GOOD = {"topic": "billing", "urgent": True, "order": 4103}
 BAD = [{**GOOD, key: bad} for key, bad in (("topic", "weather"), ("urgent", "perhaps"), ("order", -4))]

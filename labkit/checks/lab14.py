@@ -94,8 +94,8 @@ def _saved(event: Event, saved: float) -> str:
 q3 = lab.add(
     _saved,
     hints=(
-        "event.children are the runs of the three agents, and each has its seconds.",
-        "One after another they would take sum(run.seconds for run in both.children).",
+        "together.children are the runs of the three agents, and each has its seconds.",
+        "One after another they would take sum(run.seconds for run in together.children).",
     ),
     code="saved = sum(run.seconds for run in together.children) - together.seconds",
 )

@@ -125,7 +125,7 @@ ANSWERS = ("go on", "wait", "go back")
 
 
 def judged(bad: int, n: int, canary_bad: int, canary_n: int) -> str:
-    """Judge a new version by the shares of failed requests: worse for certain, surely not much worse, or unknown."""
+    """Judge a new version by the shares of failed requests: clearly worse, hardly worse, or unknown."""
     low, high = wilson(canary_bad, canary_n)
     old_low, old_high = wilson(bad, n)
     return "go back" if low > old_high else "go on" if high <= old_high + 0.02 else "wait"
@@ -149,7 +149,7 @@ q4 = lab.add(
     _judge,
     hints=(
         "wilson(bad, n) returns the ends of the 95 % interval. Compare ends, not the shares themselves.",
-        "Worse for certain: the canary's low end is above the old one's high end.",
+        "Clearly worse: the canary's low end is above the old one's high end.",
     ),
     code="def judge(bad, n, canary_bad, canary_n):\n    old, new = wilson(bad, n), wilson(canary_bad, canary_n)\n"
     '    if new[0] > old[1]:\n        return "go back"\n    return "go on" if new[1] <= old[1] + 0.02 else "wait"',

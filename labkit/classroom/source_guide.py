@@ -137,7 +137,7 @@ class Guide:
     def count(self) -> str:
         """Count the verdicts."""
         verdicts = Counter(block.verdict for block in self.blocks)
-        return f"{len(self.blocks)} blocks: " + ", ".join(f"{verdicts[v]} {VERDICTS[v]}" for v in VERDICTS)
+        return f"{len(self.blocks)} blocks; " + ", ".join(f"{VERDICTS[v]}: {verdicts[v]}" for v in VERDICTS)
 
     def _lines(self, block: Block) -> list[str]:
         told = [f"{block.id}  {block.heading} ({block.kind}): {VERDICTS[block.verdict]}", block.why]

@@ -175,7 +175,7 @@ def bundle(
     folder: Annotated[Path, typer.Argument(help="A new folder, as on a USB stick.")],
     extras: Annotated[
         str, typer.Option(help="What to install besides labkit.")
-    ] = "widgets,llamacpp,agents,rag,ollama,serve",
+    ] = "widgets,llamacpp,llamaserver,agents,rag,ollama,serve",
     model: Annotated[list[str] | None, typer.Option(help="A model that was pulled here, too.")] = None,
     solutions: Annotated[bool, typer.Option("--solutions", help="Take the solved labs along.")] = False,
     wheel: Annotated[list[Path] | None, typer.Option(help="A wheel of your own to take as it is.")] = None,

@@ -113,7 +113,8 @@ def hybrid(demand: Demand, prices: Prices, box: Box, local: float = 0.8) -> Bill
     """Let a box answer this share of the requests, as far as one replica's speed goes, and a cloud the rest."""
     here = sum(min(rate * local, demand.per_replica) for rate in demand.rates) / (sum(demand.rates) or 1)
     month = box.usd_per_second * box.busy * DAYS * HOURS * 3600
-    return Bill(f"a box for {here:.0%}, cloud", month, prices.tokens(demand) * (1 - here))
+    name = "a box for all" if here > 0.995 else f"a box for {here:.0%}, else a cloud"
+    return Bill(name, month, prices.tokens(demand) * (1 - here))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -137,9 +138,13 @@ class Bills(Table):
     def footer(self) -> list[str]:
         """Return every input and the formulas."""
         pairs = [asdict(each).items() for each in self.inputs]
-        inputs = [", ".join(f"{k} {v:.4g}" for k, v in found if k != "hours") for found in pairs]
+        inputs = [", ".join(f"{k} {_plain(v)}" for k, v in found if k != "hours") for found in pairs]
         saved = f"saved = 1 - a month / a month of {self.bills[0].name}; people's work is in none of them"
         return [*inputs, saved, "too much at once = requests/s that an hour's replicas do not bear, of all"]
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 # The table of the source guide's appendix C.7.3, quoted. One demand that makes its first row: at GPT-4o mini's quoted

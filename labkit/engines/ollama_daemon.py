@@ -34,7 +34,7 @@ TEMPLATE = """\
 {{- if or .System .Tools }}<|im_start|>system
 {{ .System }}{{ if .Tools }}{{ if .System }}
 {{ end }}<tools>
-{{ range .Tools }}{{ .Function }}
+{{ range .Tools }}{{ .Function }} "{{ .Function.Name }}"
 {{ end }}</tools>{{ end }}<|im_end|>
 {{ end }}{{ $before := "" }}{{ range .Messages }}
 {{- if and (eq $before "tool") (ne .Role "tool") }}<|im_end|>

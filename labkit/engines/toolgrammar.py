@@ -31,11 +31,17 @@ FREE = {
 Constrained = bool | Literal["copy"]
 
 
-def grammar_for(tools: Sequence[Tool], messages: Sequence[Message], constrained: Constrained) -> str | None:
-    """Return the grammar of one turn: none, that of the schemas (`True`), or the narrower one (`"copy"`)."""
+def grammar_for(
+    tools: Sequence[Tool], messages: Sequence[Message], constrained: Constrained, *, required: bool = False
+) -> str | None:
+    """Return the grammar of one turn: none, that of the schemas (`True`), or the narrower one (`"copy"`).
+
+    With `required` it admits calls and nothing else.
+    """
     if not (tools and constrained):
         return None
-    return copying_grammar(tools, messages) if constrained == "copy" else call_grammar(tools)
+    grammar = copying_grammar(tools, messages) if constrained == "copy" else call_grammar(tools)
+    return grammar.replace(PROSE, "root ::= calls\n", 1) if required else grammar
 
 
 def call_grammar(tools: Sequence[Tool]) -> str:

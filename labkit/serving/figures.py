@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -70,6 +71,40 @@ class Figures:
                 return low if math.isinf(bound) else low + (bound - low) * (rank - below) / (count - below)
             low, below = bound, count
         return math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Say what a gateway did between two looks, the later one at `at` seconds.
+
+    `waiting` requests stand in line then; `wait` is the mean time to first token of those `answered`, in seconds.
+    """
+
+    at: float
+    waiting: float
+    answered: float
+    wait: float
+    refused: float
+    actions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        told = f"{self.answered:2.0f} answered after {self.wait:4.1f} s, {self.refused:2.0f} turned away"
+        return (
+            f"{self.at:3.0f} s: {self.waiting:.0f} wait; {told}; in force: {', '.join(self.actions) or '-'}"
+        )
+
+
+def steps(looks: Sequence[tuple[float, Figures]]) -> list[Step]:
+    """Return what passed from each look to the next; a look is its time in seconds, and the page."""
+    return [_step(at, new, new.since(old)) for (_, old), (at, new) in pairwise(looks)]
+
+
+def _step(at: float, now: Figures, grown: Figures) -> Step:
+    answered = grown.total("labkit_ttft_seconds_count")
+    wait = grown.total("labkit_ttft_seconds_sum") / answered if answered else 0.0
+    refused = grown.by("status", "labkit_requests_total").get("503", 0.0)
+    on = tuple(name for name, value in now.by("action", "labkit_action_on").items() if value)
+    return Step(at, now.total("labkit_queue_depth"), answered, wait, refused, on)
 
 
 def fetch(url: str, key_env: str = "") -> Figures:

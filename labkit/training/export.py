@@ -7,8 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from labkit.training.network import Llama
 
@@ -42,3 +43,9 @@ def export(net: Llama, out: Path) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write indented JSON with a final newline."""
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return what `export` wrote into `folder`, as a `Llama` takes it."""
+    weights = load_file(folder / "model.safetensors")
+    return {name.removeprefix("model."): weight.float() for name, weight in weights.items()}

@@ -140,6 +140,7 @@ class Llama(nn.Module):
     def __init__(self, s: Shape) -> None:
         super().__init__()
         self.s = s
+        self.guided = s.layers - 2
         self.embed_tokens = nn.Embedding(s.vocab, s.hidden)
         self.layers = nn.ModuleList(Layer(s) for _ in range(s.layers))
         self.norm = nn.RMSNorm(s.hidden, eps=s.eps)
@@ -158,9 +159,23 @@ class Llama(nn.Module):
         if places is not None:
             cos, sin = cos[places].unsqueeze(1), sin[places].unsqueeze(1)
         x = self.embed_tokens(ids)
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
+            if number == self.guided:
+                self.before = x, cos, sin
             x = layer(x, cos, sin, mask)
         return self.norm(x)
+
+    def looks(self, rows: Tensor, heads: Tensor, columns: Tensor) -> Tensor:
+        """Return attention scores (N, T) of the guided layer in the last forward pass.
+
+        Guided is the first one of each group of heads that share their keys; `heads` (N,) counts the groups.
+        """
+        layer = self.layers[self.guided]
+        x, cos, sin = self.before
+        queries, keys, _ = layer.self_attn.project(layer.input_layernorm(x), cos, sin)
+        groups, heads = self.s.heads // self.s.kv_heads, heads % self.s.kv_heads
+        scores = torch.einsum("nk,ntk->nt", queries[rows, heads * groups, columns], keys[rows, heads])
+        return scores.float() / self.s.head_dim**0.5
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Map hidden states (…, D) to scores (…, V)."""

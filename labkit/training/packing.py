@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from labkit.training.data import Example
 from labkit.training.encoding import Encoder
+from labkit.training.guiding import Guide
 
 POOL = 192
 WIDTHS = (768, 1536)
@@ -57,7 +59,8 @@ class Row:
 class Batch:
     """Hold ids and places (B, T), the mask (B, 1, T, T), and what is scored.
 
-    That is: flat positions (N,), next tokens (N,) and weights (N,) of the loss.
+    That is: flat positions (N,), next tokens (N,) and weights (N,) of the loss. `guides` (4, M) tells in which row
+    which head should look from which column to which one.
     """
 
     ids: Tensor
@@ -66,6 +69,7 @@ class Batch:
     positions: Tensor
     targets: Tensor
     weights: Tensor
+    guides: Tensor
     tokens: int
     examples: int
 
@@ -116,6 +120,7 @@ def batches(
     prompt_sample: float,
 ) -> Iterator[Batch]:
     """Yield batches of about `tokens` tokens, all rows of a batch of one width."""
+    guide = Guide(encoder)
     waiting: dict[int, list[Row]] = {width: [] for width in WIDTHS}
     while True:
         pools: dict[int, list[Row]] = {width: [] for width in WIDTHS}
@@ -136,10 +141,17 @@ def batches(
             waiting[width] = rows
         rng.shuffle(groups)
         for group, width in groups:
-            yield collate(group, width, rng, prompt_weight, prompt_sample)
+            yield collate(group, width, rng, prompt_weight, prompt_sample, guide)
 
 
-def collate(rows: list[Row], width: int, rng: random.Random, prompt_weight: float, sample: float) -> Batch:
+def collate(
+    rows: list[Row],
+    width: int,
+    rng: random.Random,
+    prompt_weight: float,
+    sample: float,
+    guide: Guide | None = None,
+) -> Batch:
     """Pad rows on the right and pick what is scored: all of the model's own tokens, a sample of the others."""
     shape = (len(rows), width)
     ids, places, lessons, branches = (np.zeros(shape, dtype=np.int64) for _ in range(4))
@@ -163,6 +175,7 @@ def collate(rows: list[Row], width: int, rng: random.Random, prompt_weight: floa
     spare = -len(column) % 256  # few shapes: each new one costs torch a preparation
     scored = (row_of * width + column, ids[row_of, column + 1], weights)
     positions, targets, weighted = (torch.from_numpy(np.pad(each, (0, spare))) for each in scored)
+    guides = [(at, *pair) for at, row in enumerate(rows) for pair in guides_of(row, guide)] if guide else []
     texts = [set(zip(row.lessons, row.branches, strict=True)) for row in rows]
     return Batch(
         torch.from_numpy(ids),
@@ -171,9 +184,25 @@ def collate(rows: list[Row], width: int, rng: random.Random, prompt_weight: floa
         positions,
         targets,
         weighted,
+        torch.tensor(guides, dtype=torch.long).reshape(-1, 4).T,
         sum(len(row.ids) for row in rows),
         sum(branch > 0 for text in texts for _, branch in text),
     )
+
+
+def guides_of(row: Row, guide: Guide) -> list[tuple[int, int, int]]:
+    """Return which head should look from which column of a row to which one."""
+    columns: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for column, place in enumerate(zip(row.lessons, row.branches, strict=True)):
+        columns[place].append(column)
+    found = []
+    for (lesson, branch), own in columns.items():
+        if branch:
+            text = columns.get((lesson, 0), []) + own
+            pairs = guide([row.ids[c] for c in text], [row.own[c] > 0 for c in text])
+            begin = 0 if branch == 1 else len(text) - len(own)  # what examples share counts once
+            found += [(head, text[at - 1], text[to]) for head, at, to in pairs if at > begin]
+    return found
 
 
 def mask(lessons: Tensor, branches: Tensor) -> Tensor:

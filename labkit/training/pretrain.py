@@ -5,7 +5,8 @@ fly from the seed (`labkit.training.data`), so a run is described by its setting
 
 Recipe: a curriculum from short prompts to long ones; small batches, many updates; the loss counts the
 assistant's tokens in full and a sample of all others at a low weight; Muon for matrices, AdamW for the embedding
-and the norms; warm-up, then a straight line to zero, and once more from half the height for the last fifth.
+and the norms; warm-up, then a straight line to zero. Two heads of the last layer but one are shown where to look
+(`labkit.training.guiding`).
 """
 
 from __future__ import annotations
@@ -23,38 +24,62 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from labkit.models.hardware import machine
 from labkit.training import data
 from labkit.training.data import Course, lessons
 from labkit.training.encoding import Encoder, make_tokenizer
-from labkit.training.export import export, write_json
+from labkit.training.export import export, read_weights, write_json
 from labkit.training.muon import Muon
 from labkit.training.network import SHAPES, Llama, Shape
 from labkit.training.packing import Batch, batches
 
 SAVE_EVERY_S = 60.0
-AGAIN = 0.8  # of the run
 # Until which part of the run each mix of levels lasts. A model that cannot yet copy a word learns nothing from a
 # prompt of 400 tokens, most of them tool schemas.
 Curriculum = tuple[tuple[float, dict[Course, float]], ...]
 CURRICULA: dict[str, Curriculum] = {
     "nano": (
-        (0.05, {"short": 1.0}),
-        (0.16, {"short": 0.3, "medium": 0.3, "choosing": 0.4}),
-        (0.40, {"short": 0.12, "medium": 0.3, "full": 0.25, "choosing": 0.28, "routing": 0.05}),
-        (0.80, {"short": 0.1, "medium": 0.3, "full": 0.38, "long": 0.04, "choosing": 0.13, "routing": 0.05}),
+        (0.04, {"short": 1.0}),
+        (
+            0.30,
+            {"short": 0.1, "medium": 0.2, "full": 0.15, "pointing": 0.3, "choosing": 0.2, "routing": 0.05},
+        ),
+        (
+            0.65,
+            {
+                "short": 0.08,
+                "medium": 0.25,
+                "full": 0.28,
+                "long": 0.03,
+                "pointing": 0.12,
+                "choosing": 0.18,
+                "routing": 0.06,
+            },
+        ),
         (
             1.00,
-            {"short": 0.18, "medium": 0.36, "full": 0.17, "long": 0.02, "choosing": 0.22, "routing": 0.05},
+            {
+                "short": 0.1,
+                "medium": 0.28,
+                "full": 0.33,
+                "long": 0.03,
+                "pointing": 0.06,
+                "choosing": 0.14,
+                "routing": 0.06,
+            },
         ),
     ),
     # The smaller model's work is to send messages on.
     "pico": (
         (0.10, {"short": 1.0}),
-        (0.40, {"short": 0.3, "medium": 0.2, "choosing": 0.2, "routing": 0.3}),
-        (1.00, {"short": 0.15, "medium": 0.3, "full": 0.15, "choosing": 0.15, "routing": 0.25}),
+        (0.40, {"short": 0.2, "medium": 0.15, "pointing": 0.2, "choosing": 0.15, "routing": 0.3}),
+        (
+            1.00,
+            {"short": 0.1, "medium": 0.25, "full": 0.1, "pointing": 0.1, "choosing": 0.15, "routing": 0.3},
+        ),
     ),
 }
 
@@ -69,8 +94,9 @@ class Settings:
     tokens_per_batch: int = 4_608
     prompt_weight: float = 0.05
     prompt_sample: float = 0.15
-    matrix_rate: float = 0.015
-    other_rate: float = 2e-3
+    guide_weight: float = 0.1
+    matrix_rate: float = 0.012
+    other_rate: float = 1.6e-3
     warmup: int = 100
     clip: float = 1.0
     threads: int = 2
@@ -80,12 +106,14 @@ class Settings:
 class Trainer:
     """Keep a run's network, optimizers and place, on disk and in memory."""
 
-    def __init__(self, out: Path, shape: Shape, s: Settings) -> None:
+    def __init__(self, out: Path, shape: Shape, s: Settings, start: Path | None = None) -> None:
         torch.set_num_threads(s.threads)
         torch.manual_seed(s.seed)
         self.out, self.s = out, s
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.net = Llama(shape).to(self.device)
+        if start:
+            self.net.load_state_dict(read_weights(start))
         if s.fuse and shutil.which("c++"):  # torch then compiles each layer into fewer, larger kernels
             for layer in self.net.layers:
                 layer.compile(dynamic=False)
@@ -110,25 +138,24 @@ class Trainer:
         return {"steps": self.step, "tokens": self.tokens, "examples": self.examples, "seconds": seconds}
 
     def set_rates(self) -> None:
-        """Warm up, fall in a straight line to nothing at `AGAIN`, then once more from half of that height."""
-        done = self.progress()
-        fallen = 1 - done / AGAIN if done < AGAIN else 0.5 * (1 - done) / (1 - AGAIN)
-        scale = min(1.0, (self.step + 1) / self.s.warmup) * fallen
+        """Warm up, then fall in a straight line to nothing."""
+        scale = min(1.0, (self.step + 1) / self.s.warmup) * (1 - self.progress())
         for optimizer, rate in zip(self.optimizers, (self.s.matrix_rate, self.s.other_rate), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
 
-    def update(self, batch: Batch) -> tuple[float, float]:
-        """Take one step; return the weighted loss and the loss on the assistant's tokens alone."""
+    def update(self, batch: Batch) -> tuple[float, float, float]:
+        """Take one step; return the weighted loss, the loss on the assistant's tokens alone, and the guided head's."""
         self.set_rates()
         with torch.autocast(self.device.type, torch.bfloat16):
             places, mask = batch.places.to(self.device), batch.mask.to(self.device)
             hidden = self.net(batch.ids.to(self.device), places, mask).flatten(0, 1)
             logits = self.net.logits(hidden[batch.positions.to(self.device)])
+            guide = self.guidance(batch.guides.to(self.device), mask)
         each = F.cross_entropy(logits.float(), batch.targets.to(self.device), reduction="none")
         weights = batch.weights.to(self.device)
         loss = (each * weights).sum() / weights.sum()
-        loss.backward()
+        (loss + self.s.guide_weight * guide).backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.s.clip)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -139,7 +166,16 @@ class Trainer:
         self.seconds += self.mark - began
         self.tokens += batch.tokens
         self.examples += batch.examples
-        return float(loss.detach()), float(each.detach()[own].mean())
+        return float(loss.detach()), float(each.detach()[own].mean()), float(guide.detach())
+
+    def guidance(self, guides: Tensor, mask: Tensor) -> Tensor:
+        """Return how little the guided heads look where they should: the mean of -log of their attention there."""
+        if not guides.shape[1]:
+            return torch.zeros((), device=self.device)
+        rows, heads, columns, to = guides
+        scores = self.net.looks(rows, heads, columns) + mask[rows, 0, columns]
+        later = torch.arange(scores.shape[1], device=self.device) > columns[:, None]
+        return F.cross_entropy(scores.masked_fill(later, -1e9), to)
 
     def save(self) -> None:
         """Write the whole state; the old file stays until the new one is complete."""
@@ -183,16 +219,16 @@ class Log:
     """Append the mean losses of every 20 steps to a run's log.jsonl."""
 
     def __init__(self, out: Path) -> None:
-        self.path, self.losses = out / "log.jsonl", list[tuple[float, float]]()
+        self.path, self.losses = out / "log.jsonl", list[tuple[float, float, float]]()
 
-    def add(self, trainer: Trainer, losses: tuple[float, float]) -> None:
-        """Take one step's losses: the weighted one, and the one on the assistant's tokens alone."""
+    def add(self, trainer: Trainer, losses: tuple[float, float, float]) -> None:
+        """Take one step's losses: the weighted one, the one on the assistant's tokens alone, the guided heads'."""
         self.losses.append(losses)
         if trainer.step % 20:
             return
-        loss, own = (sum(column) / len(column) for column in zip(*self.losses, strict=True))
+        means = [round(sum(column) / len(column), 4) for column in zip(*self.losses, strict=True)]
         self.losses.clear()
-        entry = {"loss": round(loss, 4), "assistant_loss": round(own, 4), **trainer.place()}
+        entry = dict(zip(("loss", "assistant_loss", "guide_loss"), means, strict=True)) | trainer.place()
         with self.path.open("a") as file:
             print(json.dumps(entry), file=file)
         print(entry, flush=True)
@@ -206,11 +242,17 @@ def data_sha256() -> str:
     return found.hexdigest()
 
 
-def run(out: Path, shape: Shape, s: Settings, curriculum: Curriculum = CURRICULA["nano"]) -> None:
-    """Train until the limit, saving every minute; then export."""
+def run(
+    out: Path,
+    shape: Shape,
+    s: Settings,
+    curriculum: Curriculum = CURRICULA["nano"],
+    start: Path | None = None,
+) -> None:
+    """Train until the limit, saving every minute; then export. `start` is a folder whose weights to begin with."""
     out.mkdir(parents=True, exist_ok=True)
     encoder = Encoder(make_tokenizer(out / "tokenizer.json", s.seed))
-    trainer, log, saved = Trainer(out, shape, s), Log(out), time.monotonic()
+    trainer, log, saved = Trainer(out, shape, s, start), Log(out), time.monotonic()
     for batch in lectures(trainer, encoder, curriculum):
         log.add(trainer, trainer.update(batch))
         if time.monotonic() - saved > SAVE_EVERY_S:
@@ -229,13 +271,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", choices=SHAPES, default="nano")
+    parser.add_argument(
+        "--start", type=Path, help="a folder with weights to begin with, instead of from nothing"
+    )
     for name, value in asdict(Settings()).items():
         kind = argparse.BooleanOptionalAction if isinstance(value, bool) else None
         typed = {"action": kind} if kind else {"type": type(value)}
         parser.add_argument(f"--{name.replace('_', '-')}", default=value, **typed)
     args = vars(parser.parse_args())
-    out, model = args.pop("out"), args.pop("model")
-    run(out, SHAPES[model], Settings(**args), CURRICULA[model])
+    out, model, start = (args.pop(name) for name in ("out", "model", "start"))
+    run(out, SHAPES[model], Settings(**args), CURRICULA[model], start)
 
 
 if __name__ == "__main__":

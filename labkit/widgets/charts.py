@@ -28,7 +28,7 @@ NOT_DRAWN = "not drawn, since {what} is 0 or was not measured: {names}"
 Point = tuple[float, float]
 STYLES: dict[str, dict[str, Any]] = {
     "points": {"mode": "markers+text", "textposition": "top right", "marker": {"size": 9}},
-    "front": {"mode": "lines+markers+text", "textposition": "bottom left", "marker": {"size": 9}},
+    "front": {"mode": "lines+markers+text", "marker": {"size": 9}},
     "steps": {"mode": "lines"},
 }
 
@@ -93,6 +93,8 @@ def _trace(series: Series) -> dict[str, Any]:
     if series.kind == "bars":
         return {"type": "bar", "name": series.name, "x": list(series.labels), "y": list(series.y)}
     data = {"name": series.name, "x": list(series.x), "y": list(series.y), "text": list(series.labels)}
+    if series.kind == "front":  # neighbours on it may be close: their names stand below and above, in turn
+        data["textposition"] = [("bottom left", "top right")[n % 2] for n in range(len(series.x))]
     return {"type": "scatter", **STYLES[series.kind], "line": {"shape": "hv"}, **data}
 
 

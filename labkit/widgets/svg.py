@@ -42,7 +42,7 @@ class _Frame:
         self.x0, self.x1 = min(xs) - pad, max(xs) + pad
         room = (max(ys) - min(ys)) * 0.1 or 1.0
         # Points show differences, so their axis need not begin at 0; bars and counts do.
-        self.y0 = min(ys) - room if chart.series[0].kind == "front" else min(0.0, *ys)
+        self.y0 = min(ys) - room if chart.series[0].kind in ("front", "points") else min(0.0, *ys)
         self.y1 = max(ys) + room
 
     def _up(self, y: float) -> float:
@@ -70,14 +70,14 @@ class _Frame:
         if series.kind in ("steps", "front"):
             line = f"M{places[0][0]} {places[0][1]}" + "".join(f"H{x}V{y}" for x, y in places[1:])
             parts.append(f'<path d="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        for (x, y), value, label in zip(places, series.y, series.labels, strict=False):
+        for n, ((x, y), value, label) in enumerate(zip(places, series.y, series.labels, strict=False)):
             if series.kind == "bars":
                 line = f"M{x} {self.down(0)}V{y}"
                 parts.append(f'<path d="{line}" stroke="{colour}" stroke-width="30"/>')
                 parts.append(_text(x, y - 4, f"{value:.4g}", "middle"))
                 parts.append(_text(x, BOTTOM + 16, label, "middle"))
-            else:  # a front falls to the right: below it and above it is room for names
-                under = series.kind == "front"
+            else:  # a front falls to the right: below it and above it is room for names, in turn
+                under = series.kind == "front" and n % 2 == 0
                 parts.append(f'<circle cx="{x}" cy="{y}" r="4.5" fill="{colour}"/>')
                 parts.append(_text(x - 5, y + 15, label, "end") if under else _text(x + 4, y - 7, label))
         return parts

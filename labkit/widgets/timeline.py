@@ -12,7 +12,7 @@ from labkit.metrics.probes import loaded_machine
 from labkit.types import Reply
 from labkit.widgets.language import tr, turned
 
-WIDTH, TEXT_WIDTH, MAX_TICKS = 640, 60, 300
+WIDTH, TEXT_WIDTH, MAX_TICKS, LABEL = 640, 60, 300, 54
 READ = "read {n} tokens ({cached} from the cache) in {ttft:.1f} ms (TTFT: request sent to first output)"
 PACE = ", one every {tpot:.2f} ms (TPOT: last output − first, / (tokens − 1))"
 WAIT, WRITE = "#E69F00", "#0072B2"  # Okabe–Ito orange and blue, told apart by any eye
@@ -60,7 +60,7 @@ class Timeline:
             f'<rect x="0" y="14" width="{wait:.1f}" height="26" fill="{WAIT}"/>'
             f'<path d="{ticks}" stroke="{WRITE}" stroke-width="1.5"/>'
             f'<text x="0" y="10">{tr("reading")}</text>'
-            f'<text x="{min(wait + 2, WIDTH - 50):.1f}" y="10">{tr("writing")}</text>'
+            f'<text x="{max(LABEL, min(wait + 2, WIDTH - LABEL)):.1f}" y="10">{tr("writing")}</text>'
             f'<text x="0" y="58">0</text><text x="{WIDTH}" y="58" text-anchor="end">'
             f"{timing.total * 1e3:.0f} ms</text></svg><div>{caption}</div>"
         )

@@ -67,7 +67,7 @@ q1.check(billions)
 # you can look at everything it does.
 #
 # `load` finds the best engine here and says why it chose it. The first time, it also turns nano's weights into the
-# file which that engine reads, at 4 to 5 bits a weight.
+# file which that engine reads, at about 5 bits a weight.
 
 # %%
 m = load("nano")

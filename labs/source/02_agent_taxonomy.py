@@ -397,7 +397,7 @@ def plan_anew(percept):
 towns = [p for p in (Town(5, 4).reset(seed=k)[0] for k in range(150)) if one_way(p)][:24]
 
 # %% [markdown]
-# Each task in one line: percepts, the agent from above, the words, the tool, and what an action is called in words.
+# Each task in one line: percepts, the agent from above, the words, the tool and its argument, the actions in words.
 
 # %%
 tasks = {
@@ -446,13 +446,13 @@ Comparison(tuple(sorted(rows)))
 
 # %% [markdown]
 # **Read the misses.** *Wrong value*: the form is right, the content is not. *Unparsable*: a call that is no JSON. *No
-# call*: prose instead. Constrained calls are never unparsable unless they are cut off, but their content is the
-# model's own.
+# call*: prose instead. *Extra call*: more than the one that was asked for. Constrained calls are never unparsable
+# unless they are cut off, but their content and their number are the model's own.
 #
 # **Read the table** with the intervals. If the share of *always the same* lies inside the model's interval, this sample
-# cannot tell the model from an agent that perceives nothing. If it lies above, the model does react to something in the
-# words, but not to what they mean. And compare the milliseconds: for percepts that are numbers, a line of Python is
-# quicker by orders of magnitude.
+# cannot tell the model from an agent that perceives nothing. If it lies below, the model makes use of what it is told.
+# If it lies above, the model does worse than an agent that perceives nothing; the misses say how. And compare the
+# milliseconds: for percepts that are numbers, a line of Python is quicker by orders of magnitude.
 #
 # Perhaps it is the words? Change `tell_room` or `tell_house` and run these cells again: a percept in words is a design
 # decision. (If you try many wordings and keep the best, 24 *new* situations should judge it. Why?)

@@ -500,6 +500,9 @@ print(
 )
 
 # %% [markdown]
+# Weights are not all: each step has fixed work that does not shrink with them, and an answer that does not come to its
+# end runs on to `max_tokens`.
+#
 # Who pays for a router? **Every** request pays for the small model; the share that is handed over pays for the big one
 # on top.
 #

@@ -12,7 +12,7 @@
 # - predict the size and the memory of a model at any level, and check a prediction on real files
 # - take a block of quantized weights apart, and compute one by hand
 # - measure what a level costs in quality, and say which differences chance could explain
-# - say when fewer bits are faster, and why calibrated rounding (GPTQ, AWQ) loses less
+# - say when fewer bits are faster, and how calibrated rounding (GPTQ, AWQ) tries to lose less
 #
 # Four words are used exactly here. *Measured*: this machine just did it. *Estimated*: computed from a formula.
 # *Quoted*: somebody else's figure, with its source. *Simulated*: the rounding is real, the saving is not.
@@ -392,10 +392,12 @@ bars(moved, "Mean KL from float32 over 512 tokens, all linear layers rounded (si
 # - predict the size and the memory of a model at any level, and check a prediction on real files
 # - take a block of quantized weights apart, and compute one by hand
 # - measure what a level costs in quality, and say which differences chance could explain
-# - say when fewer bits are faster, and why calibrated rounding (GPTQ, AWQ) loses less
+# - say when fewer bits are faster, and how calibrated rounding (GPTQ, AWQ) tries to lose less
 #
 # **To go on**: `labkit bench nano --variant F16,Q4_K_M --json a.jsonl` keeps every sample. Run it again with other
 # settings into `b.jsonl`, and `labkit compare a.jsonl b.jsonl` says what changed, with intervals.
+#
+# **Next**: lab 05 takes apart the engine that ran these files, llama.cpp.
 
 # %%
 from labkit.testing import finish

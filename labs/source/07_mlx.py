@@ -116,15 +116,15 @@ view[0] = 42
 print(shared)
 
 # %% [markdown]
-# No copy was made, so both see 42. Between a processor and a GPU it saves more than time: with 16 GB in a laptop, the
-# same 16 GB serve system, programs, model and cache. Nothing is there twice, and the system must live in it, too.
+# No copy was made, so both see 42. Between a processor and a GPU it saves more than time: a laptop's 16 GB serve
+# system, programs, model and cache, and nothing is there twice.
 #
 # What is different **on a Mac** (not shown here; quoted from MLX's documentation):
 #
 # - the default device is the GPU, and kernels are Metal programs; elsewhere it is the CPU;
-# - `mx.device_info()` tells the memory that the GPU should use at most (`max_recommended_working_set_size`).
+# - `mx.device_info()` tells how much memory the GPU should use at most (`max_recommended_working_set_size`).
 #
-# And the engine of this kit computes in float16 there. On a CPU it takes float32, because MLX's float16 is slow on one.
+# labkit's engine computes in float16 there. On a CPU it takes float32: MLX's float16 is slow on one.
 #
 # ## 3 · Fewer bits, in groups
 #
@@ -150,7 +150,8 @@ q2.check(bits_per_weight)
 # q2.solution()
 
 # %% [markdown]
-# Now the other side: what is lost? `rounded` quantizes one of nano's matrices with MLX and turns it back.
+# Now the other side: what is lost? `rounded` quantizes one of nano's matrices with MLX and turns it back. The error is
+# the size of the difference / the size of the weights.
 #
 # **Predict**: what helps more, one bit more, or groups of half the size?
 
@@ -158,13 +159,19 @@ q2.check(bits_per_weight)
 from labkit.models.numpy_llama import NumpyLlama, nano_folder
 
 weights = NumpyLlama.read(nano_folder()).weights["model.layers.1.mlp.up_proj.weight"]
-for bits, group in ((8, 64), (4, 32), (4, 64), (4, 128), (3, 64), (2, 64)):
-    error = np.linalg.norm(rounded(weights, bits, group) - weights) / np.linalg.norm(weights)
-    print(f"{bits} bits, groups of {group:3}: {bits + 32 / group:5.2f} bits a weight, error {error:6.2%}")
+tried, size = ((8, 64), (4, 32), (4, 64), (3, 64), (2, 64)), np.linalg.norm(weights)
+errors = [100 * np.linalg.norm(rounded(weights, *each) - weights) / size for each in tried]
+
+# %%
+from labkit.widgets.charts import Chart, Series
+
+names = [f"{bits}/{group}" for bits, group in tried]
+measured = Series("measured", "points", [bits + 32 / group for bits, group in tried], errors, names)
+Chart("bits/group size: what it costs, what it loses", "bits a weight", "error [%]", (measured,), log=True)
 
 # %% [markdown]
-# **Read the errors**: size of the error / size of the weights, measured. A bit more halves the error, more or less,
-# and costs one bit for each weight. Smaller groups cost a fraction of a bit and gain a little.
+# **Read the picture.** The axis upwards is logarithmic, so equal steps are equal factors: a bit more roughly halves the
+# error, and costs one bit for each weight. Smaller groups cost a fraction of a bit and gain a little.
 #
 # ## 4 · The model
 #
@@ -175,11 +182,9 @@ for bits, group in ((8, 64), (4, 32), (4, 64), (4, 128), (3, 64), (2, 64)):
 from labkit import load
 
 kinds = ("fp16", "8bit", "4bit") if HERE else ("F16", "Q8_0", "Q4_K_M")
-files = {}
 for kind in kinds:
     with load("nano", "mlx" if HERE else "llamacpp", kind) as model:
-        files[kind] = model.engine.file
-        print(f"{model!r}: {files[kind].stat().st_size / 1e6:.1f} MB")
+        print(f"{model!r}: {model.engine.file.stat().st_size / 1e6:.1f} MB")
 
 # %% [markdown]
 # (If it says `llamacpp`, that is the stand-in for the missing MLX.)
@@ -187,9 +192,9 @@ for kind in kinds:
 # **Predict**: MLX and llama.cpp run the same weights. Will they say the same, word for word?
 
 # %%
-text = "Hello! Who are you?|What can you do?|Thank you!|Repeat these words: apple, lamp, river."
-text += "|Extract name and age as JSON: Ada is 36.|The lamp is in the hall. Where is the lamp?"
-questions = text.split("|")
+questions = ["Hello! Who are you?", "What can you do?", "Thank you!"]
+questions += ["Repeat these words: apple, lamp, river.", "Extract name and age as JSON: Ada is 36."]
+questions += ["The lamp is in the hall. Where is the lamp?"]
 engine, answers = "mlx" if HERE else "llamacpp", {}
 for name, kind in (("llamacpp", "F16"), (engine, kinds[0]), (engine, kinds[-1])):
     with load("nano", name, kind) as model:
@@ -199,12 +204,13 @@ for name, kind in (("llamacpp", "F16"), (engine, kinds[0]), (engine, kinds[-1]))
 reference = answers["llamacpp F16"]
 for who, said in answers.items():
     print(f"{who:14} the same as llamacpp F16 in {sum(map(str.__eq__, said, reference))} of {len(said)}")
-[(answer, answers[f"{engine} {kinds[-1]}"][place]) for place, answer in enumerate(reference[:3])]
+list(zip(reference, said, strict=True))
 
 # %% [markdown]
-# **Read the counts.** With the same unrounded weights, two engines should nearly always agree. Where they do not, two
-# tokens were almost equally likely, and sums in another order tipped the scale. With 4 bits the *weights* differ, and
-# so may the text. Lab 04 shows how to measure that properly.
+# **Read the counts**, then the pairs: llama.cpp's answer, and that of the last row. With the same unrounded weights,
+# two engines should nearly always agree. Where they do not, two tokens were almost equally likely, and sums in another
+# order tipped the scale. With 4 bits the *weights* differ, and so may the text. Lab 04 shows how to measure that
+# properly.
 #
 # ## 5 · The cache
 #
@@ -248,8 +254,7 @@ q3.check(config, per_token)
 # q3.solution()
 
 # %% [markdown]
-# On a Mac, weights, cache and everything else share one memory. So the calculation of lab 04 decides there, too:
-# weights plus cache must fit beside all other programs.
+# On a Mac the calculation of lab 04 decides, too: weights plus cache must fit beside all other programs.
 #
 # ## Recap
 #

@@ -2,7 +2,7 @@
 # # 08 · Foundry Local
 #
 # **40 minutes** · needs Foundry Local (`labkit[foundry]`: Windows, Linux, macOS on Apple silicon); no network, no GPU,
-# no account. Without it, the lab says so and goes on with a recording.
+# no account. Without it, the lab says so, and section 2 goes on with a recording.
 #
 # *Foundry Local* is Microsoft's runtime for language models on the device. It runs ONNX models in your own process,
 # keeps a catalog of them, and picks the file that suits the hardware. That last step is what you look at most closely
@@ -37,9 +37,9 @@ manager = start() if sdk else None
 Foundry.available()
 
 # %% [markdown]
-# If that says `installed=False`: `pip install 'labkit[foundry]'` in a terminal, then restart the kernel. Until then,
-# `sdk` is `None`. Where Foundry would work, you see what version 2.2.1 did on Linux (*recorded*), or the answer of
-# another engine, which is named.
+# If that says `installed=False`: `pip install 'labkit[foundry]'` in a terminal, then restart the kernel. Until then
+# `sdk` is `None`, and a cell that needs Foundry prints nothing, or what version 2.2.1 printed on Linux (*recorded*), or
+# another engine's answer, which is named. Every exercise can be solved without it.
 #
 # The **public catalog** lists Microsoft's selection of models, and is on the network. The **local catalog** lists what
 # you register yourself: any folder with an ONNX model and a `genai_config.json`. Registering copies nothing.
@@ -62,10 +62,11 @@ sorted(file.name for file in folder.iterdir())
 # **Predict**: what does the public catalog say on a machine without a network, an error or nothing?
 
 # %%
-public = manager.get_catalog().list_models() if sdk else []
-for model in public[:8]:
-    print(model.alias, [variant.id for variant in model.variants])
-print(len(public), "models in the public catalog, as seen from here")
+if sdk:
+    public = manager.get_catalog().list_models()
+    for model in public[:8]:
+        print(model.alias, [variant.id for variant in model.variants])
+    print(len(public), "models in the public catalog, as seen from here")
 
 # %% [markdown]
 # **Read the number.** Without a network it is 0: an empty list, and no error. So a program must not take "not listed"
@@ -151,8 +152,9 @@ if sdk:
     lamp.unload()
 
 # %% [markdown]
-# It does, since a name is only a name. The folder's `genai_config.json` decides where the model runs, and nano's names
-# no provider, which means the processor. So give a variant the name of the device it was exported for. Nobody checks.
+# It does, since a name is only a name, and its card names no device. The folder's `genai_config.json` decides where the
+# model runs, and nano's names no provider, which means the processor. So give a variant the name of the device it was
+# exported for. Nobody checks.
 #
 # ### Exercise 2
 #
@@ -182,7 +184,7 @@ q2.check(found, rank)
 # When the pick is wrong for you (a GPU with too little memory, say), choose yourself: `model.select_variant(variant)`
 # before `download()` and `load()`. With labkit: `load("phi-4-mini", engine="foundry", variant=ID)`; a loaded model says
 # which variant it has, and why. Execution providers that are not part of the package have to be fetched once:
-# `manager.discover_eps()` lists them, `manager.download_and_register_eps()` gets them.
+# `manager.discover_eps()` lists them (often none), `manager.download_and_register_eps()` gets them.
 
 # %%
 print([provider.name for provider in manager.discover_eps()] if sdk else "no Foundry here")
@@ -285,7 +287,7 @@ print(reply.usage.prompt_tokens, "tokens read;", plain.usage.prompt_tokens, "wit
 #
 # ## 4 · What it costs, and what has changed
 #
-# `load()` reads the model into memory, `unload()` gives it back. How much is it? Foundry has no call for that; ask the
+# `load()` reads the model into memory, `unload()` frees it. How much is it? Foundry has no call for that; ask the
 # operating system for the memory of this process (RSS), before and after. Take nano's export in full precision, which
 # has not been loaded yet: what was loaded once leaves memory behind that is used again.
 #
@@ -307,8 +309,8 @@ if sdk:
     print(f"after unload() {(here.memory_info().rss - before) / 1e6:+.1f} MB")
 
 # %% [markdown]
-# **Read it with care.** It differs from run to run: the runtime keeps memory that it had before, and buffers come on
-# top of the weights. For a model of some GB the weights rule, and the file's size is a fair estimate.
+# **Read it with care.** It differs from run to run: buffers come on top of the weights, and the runtime may keep freed
+# memory for the next load. For a model of some GB the weights rule, and the file's size is a fair estimate.
 #
 # What do the sizes in a catalog tell? "4-bit" names how most matrices are stored. Scales come on top, and often some
 # tables keep 16 or 32 bits. The file has it all.
@@ -347,7 +349,7 @@ if sdk:
 
 # %% [markdown]
 # **Read the list.** None of yours is in it: the web service asks the public catalog, and serves what was downloaded
-# from there. A model of your own runs in the process, in sessions. (To share one over HTTP: `labkit serve`, lab 09.)
+# from there. A model of your own runs in the process, in sessions. (To share one over HTTP: `labkit serve`, lab 18.)
 #
 # Tutorials on the web often show the SDK up to 0.5, which steered a separate service, or calls that somebody
 # imagined. None of the left column works:

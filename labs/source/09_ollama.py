@@ -128,25 +128,18 @@ options = {"temperature": 0, "num_predict": 40}
 for _ in range(3):
     answer = client.chat(model, HELLO, options=options)
     load, total = answer.load_duration / 1e6, answer.total_duration / 1e6
-    print(f"load {load:7.1f} ms of {total:7.1f} ms in all (measured by {daemon.who.split()[0]})")
+    print(f"load {load:7.1f} ms of {total:7.1f} ms in all (the server's own figures)")
 
 # %% [markdown]
-# **Read the first column.** It is what your user waits for when nobody asked for five minutes. nano is tiny; a model
-# of 5 GB has to come from the disk. So load it before the day begins: an empty list of messages only loads.
+# **Read the first line.** Its `load` is what your user waits for when nobody asked for five minutes. nano is tiny; a
+# model of 5 GB has to come from the disk. So load it before the day begins: an empty list of messages only loads.
 #
 # `ps` says what is loaded, and until when.
 
 # %%
-for keep_alive in ("2m", -1):
+for keep_alive in ("2m", -1, 0):
     client.chat(model, [], keep_alive=keep_alive)
     print(keep_alive, [(found.name, str(found.expires_at)[:19]) for found in client.ps().models])
-
-# %% [markdown]
-# **Predict**: and after `keep_alive=0`?
-
-# %%
-client.chat(model, [], keep_alive=0)
-[found.name for found in client.ps().models]
 
 # %% [markdown]
 # An answer carries the daemon's own figures: `eval_count` and `eval_duration` for what was written, `prompt_eval_count`
@@ -279,7 +272,9 @@ q3.check(choice)
 # - `"slow"`: the first token takes more than `limit` seconds
 # - `"ok"`
 #
-# and never raises. `ollama.Client(host, trust_env=False)` is a client for a host, past any proxy.
+# and raises in none of these cases. `ollama.Client(host, trust_env=False)` is a client for a host, past any proxy; it
+# raises `ConnectionError` where nobody answers. (In service give it a `timeout`: without one a server that hangs hangs
+# the check, too.)
 
 
 # %%
@@ -317,8 +312,9 @@ for place in range(6):
 [round(sample["ttft"], 3) for sample in samples]
 
 # %% [markdown]
-# An **alert** should wake somebody for a state, not for an accident. So a rule looks at a *window* of samples, and asks
-# for a *share* of them. `alerts` judges rules; it is a pure function: samples in, alerts out.
+# An **alert** should wake somebody for a state, not for an accident. So a rule looks at a *window* of samples. It fires
+# when a *share* of them is over the limit, and never on fewer than *least* samples (3, unless you say otherwise).
+# `alerts` judges rules; it is a pure function: samples in, alerts out.
 #
 # **Predict**: two rules, the same limit. One wants a single bad sample, the other half of a minute. Which one fires on
 # the five good samples and the one accident below? (The accident is made up.)
@@ -350,8 +346,8 @@ q5.check(rule)
 # q5.solution()
 
 # %% [markdown]
-# Who stops watching must say so, too: no samples, no alert. That is why `least` exists, and why a second rule should
-# watch over the number of samples itself.
+# No samples, no alert: a watch that died is as quiet as a server that is well. So let something else see to it that
+# samples keep coming.
 #
 # ## Recap
 #

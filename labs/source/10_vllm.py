@@ -33,8 +33,8 @@ m = load("nano", "vllm", max_num_seqs=8) if vllm_here else load("nano", "llamase
 m
 
 # %% [markdown]
-# Now real requests: every twelfth of this kit's evaluation cases, each with the tools it may use. Eight callers ask
-# at once. What matters today is not what nano answers but how long the prompts and answers are: the *trace*.
+# Now real requests: every twelfth case of one of this kit's evaluation sets, each with the tools it may use. Eight
+# callers ask at once. What matters today is not what nano answers but how long prompts and answers are: the *trace*.
 
 # %%
 from concurrent.futures import ThreadPoolExecutor
@@ -103,20 +103,23 @@ q1.check(blocks, conversations)
 # %%
 from labkit.models.paging import simulate
 
-for name, longest, block in (
-    ("one piece, 1,024", 1024, 0),
-    ("one piece, 128", 128, 0),
-    ("blocks of 128", 128, 128),
-    ("blocks of 16", 128, 16),
-):
-    print(f"{name:17} {simulate(trace * 10, 8192, longest, block)}")
+ways = {"one piece, 1,024": (1024, 0), "one piece, 128": (128, 0)}
+ways |= {"blocks of 128": (128, 128), "blocks of 16": (128, 16)}
+found = {name: simulate(trace * 10, 8192, *way) for name, way in ways.items()}
+for name, run in found.items():
+    print(f"{name:17} {run}")
+
+# %%
+from labkit.widgets.charts import bars
+
+bars({name: 100 * run.held for name, run in found.items()}, "Room that holds tokens, simulated", "%")
 
 # %% [markdown]
-# **Read the shares** (simulated, on the trace you measured). Room *set aside in vain* is the part of a piece that was
-# never written to, or the end of a block. There was *no hole* when enough was free for the next request, but in
-# several places. Blocks need no holes and waste less than one block each. The paper that introduced them (Kwon and
-# others, 2023) reports 20 to 38 % of the memory in use for the servers before it, and 96 % for vLLM (quoted). More
-# room in use means more requests in one batch. What is that worth?
+# **Read the shares** (simulated, on the trace you measured). Room *set aside in vain* is the part of a piece, or the
+# end of a block, that holds nothing. There was *no hole* when enough was free for the next request, but in several
+# places. Blocks need no holes, and a request wastes less than one of them. The paper that introduced them (Kwon and
+# others, 2023) reports 20 to 38 % of the memory in use for the servers before it, and 96 % for vLLM (quoted). More room
+# in use means more requests in one batch. What is that worth?
 #
 # ## 3 · Continuous batching
 #
@@ -128,15 +131,15 @@ for name, longest, block in (
 
 # %%
 from labkit.metrics.load import measure
+from labkit.metrics.probes import loaded_machine
 
+print(loaded_machine() or "the machine is quiet")
 runs = {}
 for callers in (1, 2, 4, 8):
     work = {"requests": 4 * callers, "max_tokens": 48, "ignore_eos": True}
     runs[callers] = measure(m.engine.url, concurrency=callers, **work)
 
 # %%
-from labkit.widgets.charts import bars
-
 throughput = {f"{n} at once": run.figures["throughput"] for n, run in runs.items()}
 bars(throughput, f"Output tokens per second of {m.engine.name}, measured", "tokens/s")
 
@@ -175,7 +178,7 @@ q2.check(runs, gain, slower)
 # of a prompt gets a name made from all tokens up to its end (a hash). A later prompt that begins with the same
 # tokens finds the block by its name, whoever asked before.
 #
-# **Predict**: five prompts with the same long beginning, and five with one other word in front of it. Which have the
+# **Predict**: five prompts with the same long beginning, and five with a shop's number in front of it. Which have the
 # shorter time to first token?
 
 # %%
@@ -189,11 +192,11 @@ for name, replies in (("same beginning", same), ("other beginning", other)):
 
 # %% [markdown]
 # **Read the cached tokens.** In vLLM they are whole blocks: the rest of the beginning is read again. One word at the
-# front, a date or a user's name, and nothing of the rest is found: put what changes last.
+# front, a date or a user's name, and hardly anything is found: put what changes last.
 #
-# A server under load cannot be asked how it feels, but it says so anyway: at `/metrics`, as text, one number a
-# line. It is Prometheus' format, which monitoring systems read every few seconds. Here is part of
-# such a page, a **recording**: vLLM 0.32 served nano with `max_num_seqs` 8, and twelve callers had the same beginning.
+# A server says at `/metrics` how it fares: as text, one number a line, in Prometheus' format, which monitoring systems
+# read every few seconds. Here is part of such a page, a **recording**: vLLM 0.32 served nano with `max_num_seqs` 8, and
+# twelve callers had the same beginning.
 
 # %%
 page = (data_folder("vllm") / "metrics.txt").read_text("utf-8")
@@ -224,7 +227,7 @@ live = LiveMetrics(m.engine.url.removesuffix("/v1"))
 live
 
 # %%
-crowd = measure(m.engine.url, concurrency=12, requests=48, max_tokens=48, ignore_eos=True)
+crowd = measure(m.engine.url, concurrency=12, requests=96, max_tokens=48, ignore_eos=True)
 live.stop()
 live
 
@@ -232,11 +235,12 @@ live
 # ### Exercise 3
 #
 # From the **recording**: which share of the tokens that were looked up did the prefix cache have (`hit_rate`, from
-# 0 to 1)? And how many prompt tokens had to be `computed`, because they were not there?
+# 0 to 1)? And how many prompt tokens had to be `computed`, because they were not there? `seen` has `prefix_queries`,
+# `prefix_hits` and `prompt_tokens`.
 
 # %%
-### BEGIN SOLUTION
 seen = VllmMetrics.read(page)
+### BEGIN SOLUTION
 hit_rate = seen.prefix_hits / seen.prefix_queries
 computed = seen.prompt_tokens - seen.prefix_hits
 ### END SOLUTION
@@ -272,7 +276,7 @@ Timeline(m.reply_of(chunks))
 prompt = newcomer.result().usage.prompt_tokens
 for budget in (256, 512, 2048):
     steps = -(-prompt // (budget - 1))  # one token of each step is for the request that writes
-    print(f"budget {budget:5,}: the prompt of {prompt:,} tokens takes {steps} steps (estimated)")
+    print(f"budget {budget:5,}: steps for the prompt of {prompt:,} tokens: {steps} (estimated)")
 
 # %% [markdown]
 # **Speculative decoding.** A small model drafts *k* tokens, the large one checks them all in one step and keeps
@@ -322,7 +326,7 @@ for name, settings in TEMPLATES.items():
 
 # %% [markdown]
 # **Read the last column**: the KV cache of a 7B model, if every request grew to full length. On GPUs of 24 GB, beside
-# the weights, only the first template has that much, and the others need not: most conversations are short, and
+# weights of 4 bits, only the first template has that much, and the others need not: most conversations are short, and
 # blocks give room to those that are. When they run out all the same, vLLM lets requests wait, and sends the latest
 # one back to the queue (a *preemption*). Watch `num_requests_waiting` and the share of blocks in use.
 #
@@ -343,8 +347,9 @@ q5.check(choice)
 # q5.solution()
 
 # %% [markdown]
-# A template is where you begin. `labkit load URL --concurrency 1 --sweep` finds where *your* server's goodput stops
-# rising; then change one setting and measure again.
+# A template is where you begin. `labkit load nano --engine vllm --concurrency 1 --sweep` (or a server's URL for `nano`)
+# doubles the load until *goodput* stops rising: the answers a second that meet your targets, which you give with
+# `--target-ttft` and the like. Then change one setting and measure again.
 #
 # ## Recap
 #
@@ -355,8 +360,7 @@ q5.check(choice)
 # - measure prefix caching, and read it from a server's `/metrics`
 # - choose settings of vLLM for a site, chunked prefill and speculative decoding among them
 #
-# **To go on**: `labkit load nano --engine vllm --concurrency 1 --sweep` starts a server and doubles the load until
-# goodput stops rising.
+# **Next**: lab 11 lets the engines race on your machine.
 
 # %%
 m.close()

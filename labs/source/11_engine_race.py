@@ -76,7 +76,7 @@ table
 # - **memory** is the peak of the process and of the server it started, Python included. nano's weights are small, so
 #   this is mostly the engine itself.
 # - **TTFT** and **prefill** come from long prompts that no cache has seen. **decode** is the speed of writing.
-# - **same**: how many answers are those of the first row, to the letter. Section 3 is about that.
+# - **same**: the share of answers that are those of the first row, to the letter. Section 3 is about that.
 #
 # The title tells whether the machine was busy. If so, the figures measure the other work, too.
 
@@ -93,7 +93,7 @@ for figure, bet in bets.items():
     print(f"{figure:7} first: {row.engine:12} your bet: {bet}")
 
 # %% [markdown]
-# Were you right? One race is one sample. At the command line, `labkit race nano --starts 5 --json race.jsonl` starts
+# Were you right? One start is one sample. At the command line, `labkit race nano --starts 5 --json race.jsonl` starts
 # each engine five times and keeps every sample.
 #
 # To *see* a race, press **Start**. **Look at** whose text begins first, and whether both texts are the same. The two
@@ -139,10 +139,10 @@ q1.check(record, speed)
 # median where it is.
 
 # %%
-for record in table.records:
-    times = record.samples["tpot"]
+for each in table.records:
+    times = each.samples["tpot"]
     slow = max(times) / statistics.median(times)
-    print(f"{record.about['engine']:12} {len(times)} samples, the slowest {slow:.1f} times the median")
+    print(f"{each.about['engine']:12} {len(times)} samples, the slowest {slow:.1f} times the median")
 
 # %% [markdown]
 # ## 3 · Do they agree?
@@ -160,8 +160,8 @@ for parting in table.partings:
     print(parting)
 
 # %% [markdown]
-# **Read it.** A difference need not be a fault. A score is a sum of many products. Floating-point sums depend on the
-# order in which they are taken, and each engine takes its own:
+# **Read it.** There may be none. And a difference need not be a fault. A score is a sum of many products.
+# Floating-point sums depend on the order in which they are taken, and each engine takes its own:
 
 # %%
 print((0.1 + 0.2) + 0.3 == 0.1 + (0.2 + 0.3))
@@ -206,8 +206,8 @@ q2.check(ours, others, noise, at_risk)
 # q2.solution()
 
 # %% [markdown]
-# This is why labkit's own test asks for 99 of 100 equal answers and not for all: a near tie may fall either way. But a
-# large lead that falls is a fault. The usual faults are:
+# Perhaps there was none here; among more answers there will be. So labkit's own test asks for 99 of 100 equal answers
+# and not for all. But a large lead that falls is a fault. The usual faults are:
 #
 # - **template**: the prompt was put together differently, so the model saw other tokens (an empty description that a
 #   server adds to a tool is such a case)
@@ -294,7 +294,7 @@ q4.check(table, choice)
 # - tell a near tie from a fault where the answers of two engines disagree
 # - choose an engine for a site from measurements, and give the reasons
 #
-# **Next**: lab 12 puts an agent's loop around the model, with tools, memory and a limit on its steps.
+# **Next**: lab 12 puts an agent's loop around the model, with tools, checks and a limit on its steps.
 
 # %%
 from labkit.testing import finish

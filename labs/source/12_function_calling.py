@@ -59,6 +59,10 @@ print(m.engine.template.render(question, [tool_schema(get_weather)]))
 # context at every turn. Names and descriptions are all a model has to choose by: `get_weather` says more than `fn2`,
 # and a type that lists its values says more than `str`.
 #
+# nano's chat template writes each tool's name once more, after its JSON: a model reads from left to right, so when it
+# meets the name's first letters there, it already knows what the tool does, and the name that it will copy carries its
+# meaning. Other models' templates do not.
+#
 # ### Exercise 1
 #
 # Write `book_table` with three parameters: `name`, a string; `people`, a whole number; `area`, which can only be
@@ -85,8 +89,8 @@ q1.check(book_table)
 # %% [markdown]
 # ## 2 · The loop
 #
-# What the model writes back is text again. labkit reads `<tool_call>…</tool_call>` out of it and hands it to you as
-# `reply.tool_calls`.
+# What the model writes back is text again. labkit reads each `<tool_call>…</tool_call>` out of it and hands it to you
+# in `reply.tool_calls`.
 
 # %%
 reply = m.chat(question, tools=[get_weather])
@@ -94,9 +98,8 @@ print("calls:", reply.tool_calls)
 print("text: ", repr(reply.text))
 
 # %% [markdown]
-# Whether nano asked for the weather in Paris or for something else, the steps that follow are always the same: append
-# the model's turn, run what it asked for, append each result as a turn of the role `tool`, and ask again. When there is
-# no call in a reply, its text is the answer.
+# Whatever nano asked for, the steps that follow are the same: append the model's turn, run what it asked for, append
+# each result as a turn of the role `tool`, and ask again. When there is no call in a reply, its text is the answer.
 #
 # ### Exercise 2
 #
@@ -136,7 +139,7 @@ q2.check(run)
 # %%
 def find_order(customer: str) -> str:
     """Find the last order of a customer."""
-    return '{"order": "A-77"}'
+    return f'{{"order": "{customer[:1]}-77"}}'
 
 
 def track_order(order: str) -> str:
@@ -153,20 +156,21 @@ def call(name, **arguments):
 
 
 two = call("find_order", customer="Ada") + call("find_order", customer="Bob")
-parallel = [two, "Both ordered."]
-dependent = [call("find_order", customer="Ada"), call("track_order", order="A-77"), "It was shipped."]
+parallel = [two, "Ada ordered A-77, and Bob B-77."]
+dependent = [call("find_order", customer="Ada"), call("track_order", order="A-77"), "A-77 was shipped."]
 
 # %%
 from labkit.agents import Agent
 
 for script in (parallel, dependent):
     scripted = load("nano", "echo", script=script)
-    print(Agent(scripted, [find_order, track_order]).run("Where is the order?"), "\n")
+    print(Agent(scripted, [find_order, track_order]).run("How are the orders?"), "\n")
 
 # %% [markdown]
 # **Predict**: which of the two costs more time, with a real model?
 #
-# **Run**. Every step of a run is kept as an event, with its start and how long it took (measured).
+# **Run** nano on a wish that needs one call after the other. Every step of a run is kept as an event, with its start
+# and how long it took (measured).
 
 # %%
 from labkit.widgets.agent_trace import AgentTrace
@@ -175,9 +179,9 @@ done = Agent(m, [find_order, track_order]).run("Find the last order of Ada and t
 AgentTrace(done.trace)
 
 # %% [markdown]
-# **Read the picture.** The tools take next to nothing here; each turn of the model takes long. So a dependent call
-# costs a turn, and a parallel one does not. What nano made of the request is another question: did it use the order
-# that it found? Copying a value from a result into the next call is hard for so small a model.
+# **Read the picture.** A turn of the model takes long; a tool takes next to nothing here. So a dependent call costs a
+# turn, and a parallel one does not. What nano made of the wish is another question. Open the steps: did it find the
+# order first? And is the order that it tracked the one that came back, or one that it made up?
 #
 # ## 3 · When the model errs
 #
@@ -188,12 +192,12 @@ AgentTrace(done.trace)
 # %%
 from labkit.agents import Guarded
 
-table = Guarded(get_weather)
+weather = Guarded(get_weather)
 for arguments in ({"city": "Oslo"}, {}, {"town": "Oslo"}, {"city": 7}):
-    print(arguments, "→", table.problems(arguments))
+    print(arguments, "→", weather.problems(arguments))
 
 # %% [markdown]
-# A program would raise an exception here. An agent must not: the mistake is the model's, and the model can mend it, if
+# A program would raise an exception here. An agent must not: the mistake is the model's, and the model can mend it if
 # it is told what was wrong. So the error becomes the *result* of the call.
 #
 # ### Exercise 3
@@ -253,7 +257,8 @@ print("required:", m.chat(joke, tools=[get_weather], tool_choice="required", max
 
 # %% [markdown]
 # **Read the second.** `tool_choice="required"` cannot refuse. Use it only where a call is right whatever the user says.
-# How often does nano refuse when it should? Measured on cases of the set `agent_eval`, with the 95 % interval:
+# How often does nano refuse when it should? Measured on cases of the set `agent_eval`, with the 95 % interval. A hit is
+# the expected sentence to the letter; an `extra call` is a tool called all the same:
 
 # %%
 from labkit.metrics.agent_eval import choose, read_cases, score
@@ -261,14 +266,15 @@ from labkit.metrics.cases import data_folder
 
 everything = read_cases(data_folder())
 by_length = sorted(everything, key=lambda case: len(str(case.tools)) + len(str(case.messages)))
-refusals = score(m, choose(by_length, skills=["no_tool"], limit=6)).by()["all"]
-print(f"{refusals.hits} of {refusals.n}: {refusals.share:.0%} ({refusals.low:.0%} to {refusals.high:.0%})")
+refusals = score(m, choose(by_length, skills=["no_tool"], limit=6))
+s = refusals.by()["all"]
+print(f"{s.hits} of {s.n}: {s.share:.0%} ({s.low:.0%} to {s.high:.0%}); misses: {refusals.failures()}")
 
 # %% [markdown]
 # ## 4 · Tools that do no harm
 #
-# A tool runs with your rights, on arguments that a model wrote, who read what a stranger wrote. So each tool gets
-# limits. First, time. A tool that never answers must not stop the agent:
+# A tool runs with your rights, on arguments written by a model that may have read what a stranger wrote. So each tool
+# gets limits. First, time. A tool that never answers must not stop the agent:
 
 # %%
 import time
@@ -296,7 +302,6 @@ from tempfile import mkdtemp
 
 from labkit.agents import Permissions
 
-# %%
 notes = Path(mkdtemp())
 (notes / "monday.txt").write_text("buy milk")
 notes
@@ -313,11 +318,11 @@ for path in ("monday.txt", "../../etc/passwd", "/etc/passwd"):
     print(path, "→", reader.start({"path": path})().text)
 
 # %% [markdown]
-# The function itself is careless: it trusts the path. The refusal comes from Python's audit hooks, which labkit uses to
-# hold the tool's thread. That protects an honest tool from bad arguments. It does not hold code that *wants* out, so
+# The function itself is careless: it trusts the path. The refusals come from Python's audit hooks, with which labkit
+# watches the tool's thread. That protects an honest tool from bad arguments. It does not hold code that *wants* out, so
 # code that a model wrote goes into a separate process without network and files, with limits on time, memory and new
-# processes. Here is a *fork bomb*: it doubles until a machine stands still. Where such a process cannot be had,
-# `run_python` refuses, and says why.
+# processes. The second program here is a *fork bomb*: it doubles until a machine stands still. Where such a process
+# cannot be had, `run_python` refuses, and says why.
 
 # %%
 from labkit.agents import run_python
@@ -345,8 +350,8 @@ print(as_data(page, characters=200))
 
 # %% [markdown]
 # With a dot in them, these are no control tokens any more: the page stays inside its turn. The sentence is still
-# there, and a model may obey it. No filter can rule that out, so a tool that does harm must not depend on the model's
-# judgment: `asks=True` makes it wait for a person.
+# there, and a model may obey it. No filter can rule that out, so a tool that can do harm must not depend on the model's
+# judgment: `asks=True` makes it wait for a person. (Scripted: a model that obeys, and a person who says no.)
 
 
 # %%
@@ -384,8 +389,8 @@ for name, run_ in {"free": free, "constrained": held}.items():
 # which way is better. Then the misses: under the grammar no call can have a name that does not exist, lack an argument
 # that is required, or have one of the wrong type (unless the answer is cut off). What is left is content: the wrong
 # tool, the wrong value, an optional argument too many or too few, or no call at all. The medians show what the grammar
-# costs: it is looked at for every token. (The two runs came one after the other. On a busy machine that can mislead:
-# run the cell again before you believe a difference in time.)
+# costs: it is looked at for every token. (The two runs came one after the other: on a busy machine, run the cell again
+# before you believe a difference in time.)
 #
 # Both ways met the *same* cases, so there is a sharper look: case by case.
 #
@@ -407,8 +412,8 @@ q4.check(free, held, helped, hurt)
 # q4.solution()
 
 # %% [markdown]
-# `Agent(m, tools, constrained=True)` constrains every turn of the loop in this way, and `labkit eval nano --skill call`
-# measures hundreds of cases.
+# `Agent(m, tools, constrained=True)` constrains every turn of the loop in this way; with `"copy"` for `True`, a call's
+# strings and numbers must also have been said. `labkit eval nano --skill call` measures hundreds of cases.
 #
 # **Structured output** is the same idea for data. `extract` gives the model the JSON schema of a pydantic class, holds
 # the engine to it, and lets pydantic check what comes.
@@ -416,30 +421,30 @@ q4.check(free, held, helped, hurt)
 # %%
 from pydantic import BaseModel
 
-from labkit.agents.extract import extract
-
-parcel = "Parcel 4103 is for Lisbon and must be there by Monday."
-
 
 class Parcel(BaseModel):
     number: int
     city: str
 
 
-extract(m, parcel, Parcel, max_tokens=64)
-
 # %% [markdown]
-# **Read the fields.** The form is certain, the content is nano's. **Predict**: and without the grammar?
+# **Predict**: will there be a `Parcel` with the grammar? And without?
 
 # %%
+from labkit.agents.extract import extract
 from labkit.errors import AnswerInvalid
 
-try:
-    print(repr(extract(m, parcel, Parcel, constrained=False, max_tokens=64)))
-except AnswerInvalid as error:
-    print(error)
+parcel = "Parcel 4103 is for Lisbon and must be there by Monday."
+for constrained in (True, False):
+    try:
+        print(repr(extract(m, parcel, Parcel, constrained=constrained, max_tokens=64)))
+    except AnswerInvalid as error:
+        print(error)
 
 # %% [markdown]
+# **Read the fields.** With the grammar the form is certain (unless the answer is cut off), without it nano has to keep
+# the form itself. The content is nano's both times: compare it with the text.
+#
 # A class can say more than a schema: here, that a guest leaves after the day of arrival. No grammar knows that. So the
 # check stays, even behind a grammar; `extract` tells the model once what was wrong, and gives up after that. (Scripted:
 # a model that makes the same mistake twice.)
@@ -471,20 +476,25 @@ except AnswerInvalid as error:
 # kiosk, a practice, customer service, machines in a plant and others, each with tools on a small database. A task is
 # done if the database afterwards is what the right calls make of it, and the answer says what it has to say.
 #
-# **Predict**: in which of these three does nano do most, and where does the grammar help?
+# The last of the three ways below admits only values that were said, and makes the first turn a call
+# (`tool_choice="required"`). That suits a desk whose every wish is one for its tools; to "Hello", too, it would call
+# one.
+#
+# **Predict**: in which of these three places does nano do most, and which way helps where?
 
 # %%
 from labkit.agents.scenarios import by_name, evaluate
 
+copied = {"constrained": "copy", "tool_choice": "required"}
+ways = {"free": {}, "held to the schemas": {"constrained": True}, "copied, a call first": copied}
 for place in ("retail", "diagnostics", "health"):
-    for constrained in (False, True):
-        done = evaluate(m, by_name(place), 12, constrained=constrained)
-        print(f"{'constrained' if constrained else 'free':11} {done}")
+    for way, settings in ways.items():
+        print(f"{way:20} {evaluate(m, by_name(place), 12, **settings)}")
 
 # %% [markdown]
-# **Read what was missed.** A grammar sees to the form of a call. Which tool is meant, the model has to know: "changed
-# the wrong things" is mostly a wrong tool, called well. Twelve tasks give wide intervals. With 100 a place takes a
-# minute or more, and a bigger model by name shows what size buys.
+# **Read what was missed.** A grammar sees to the form of a call; which tool and which values are meant, the model has
+# to know. "Changed the wrong things" says that it called, and that the database is not what it should be. Twelve tasks
+# give wide intervals; with 100 they are a third as wide. A bigger model, by name, shows what size buys.
 #
 # ## Recap
 #

@@ -60,9 +60,9 @@ run = event(spans)
 AgentTrace(run)
 
 # %% [markdown]
-# **Read the trace.** Each `model` bar is one question to nano. If it asked for the tool, there are two: one that ends
-# in a tool call, and one that reads the result. All that you did by hand in lab 12, the framework did. If nano did not
-# ask for it, there is one bar, and the answer is nano's invention: the trace shows you which of the two you got.
+# **Read the trace.** Each `model` bar is one question to nano. If nano called the tool, a bar that ends in the call
+# comes before the tool's, and one that reads the result after it: the framework did what you did by hand in lab 12. If
+# there is a single bar, nano did not call, and the answer is its invention.
 #
 # The same in the framework's own terms: every message holds *contents*, each with a type.
 
@@ -133,12 +133,12 @@ for place, agent in {"in this process": guide, "over a URL": remote}.items():
     print(f"{place:16} median {statistics.median(times):6.1f} ms, slowest {max(times):6.1f} ms")
 
 # %% [markdown]
-# **Read the numbers** with care: the two engines are not the same program, and both answers are short. What a URL buys
+# **Read the numbers** with care: two builds of llama.cpp are two programs, and the answers are short. What a URL buys
 # you is another thing: many callers, another machine, a restart of your program without loading the model again.
 #
 # ## 3 · Sessions and memory
 #
-# An agent remembers nothing by itself. A *session* holds the conversation; the model reads all of it each time.
+# An agent remembers nothing by itself. A *session* holds the conversation, and the model reads all of it each time.
 
 # %%
 session = guide.create_session()
@@ -146,14 +146,13 @@ print((await guide.run("My name is Mira.", session=session)).text)
 print((await guide.run("What is my name?", session=session)).text)
 
 # %% [markdown]
-# Now the program ends. What is on disk is all that is left. `to_dict()` gives plain JSON, so that is easy.
+# When the program ends, what is on disk is all that is left. `to_dict()` makes plain JSON of a session.
 
 # %%
 import json
 import tempfile
 from pathlib import Path
 
-# %%
 file = Path(tempfile.mkdtemp()) / "session.json"
 file.write_text(json.dumps(session.to_dict()), encoding="utf-8")
 del session, guide
@@ -163,11 +162,13 @@ from agent_framework import AgentSession
 
 session = AgentSession.from_dict(json.loads(file.read_text(encoding="utf-8")))
 guide = Agent(ChatClient(nano), name="guide", tools=[get_weather])
-print((await guide.run("Do you still know my name?", session=session)).text)
+await guide.run("Do you still know my name?", session=session)
+for message in session.state["in_memory"]["messages"]:
+    print(f"{message.role:9} {message.text}")
 
 # %% [markdown]
-# **Read it twice.** The conversation went on: `session.state` holds every turn. Whether the model makes good use of
-# them is another question, and one answer is no measurement:
+# **Read the turns**: those from before the restart are there, so the model read them. Whether it makes good use of them
+# is another question, and one answer is no measurement:
 
 # %%
 from labkit.metrics.intervals import wilson
@@ -185,12 +186,14 @@ print(f"{hits} of {len(names)} names came back; 95 % interval {100 * low:.0f}–
 # A session file holds what people said. Whoever can read the file can read that, and whoever can write it can put words
 # into the agent's memory: treat it as you treat a password file.
 #
-# Some things should not depend on the model's memory at all. A *context provider* runs before each request and adds
-# what your program knows. It has a dict of its own in the session, `state`, which is saved along with it.
+# Some things should not depend on the model's memory at all. A *context provider* adds what your program knows: before
+# each request its method `async def before_run(self, *, agent, session, context, state)` is called. `state` is a dict
+# of its own in the session, saved along with it; `context.extend_instructions(self.source_id, text)` adds an
+# instruction. An agent gets it as `Agent(…, context_providers=[Profile("profile")])`.
 #
 # ### Exercise 2
 #
-# Write a provider `Profile`. Where `state` has a `"name"`, it adds an instruction with that name; for a guest it adds
+# Write the class `Profile`. Where `state` has a `"name"`, it adds an instruction with that name; for a guest it adds
 # nothing. The check gives it a session that was saved and restored.
 
 # %%
@@ -252,8 +255,8 @@ def scripted(amount):
 #
 # - `Audit` writes a JSON line for every call, also for those that were refused. It stands first in the list, so that it
 #   sees everything.
-# - `Guard` asks rules about every call before it runs. A rule can refuse it, with a reason that the model reads, or
-#   replace its arguments.
+# - `Guard` asks rules about every call before it runs. A rule can refuse the call, with a reason that the model reads,
+#   or replace its arguments.
 # - `Mask` changes what the model reads: here the card number, which no model needs.
 #
 # ### Exercise 3
@@ -286,8 +289,8 @@ from labkit.agents.limits import run_approved
 from labkit.agents.middleware import Audit, Guard, Mask
 
 audit = Audit(file.with_name("audit.jsonl"))
-around = [audit, Guard(lambda name, given: "too much" if given.get("amount", 0) > 100 else None)]
-around.append(Mask(r"\d{4}-\d{4}-\d{4}-\d{4}", "****"))
+guard = Guard(lambda name, given: "too much" if given.get("amount", 0) > 100 else None)
+around = [audit, guard, Mask(r"\d{4}-\d{4}-\d{4}-\d{4}", "****")]
 
 
 def person(call):
@@ -342,8 +345,8 @@ answer = await Agent(ChatClient(nano)).run("Hanoi has 31 °C", options={"respons
 answer.value
 
 # %% [markdown]
-# **Read it**: a city and a whole number, always. Is it the right city, and the right number? A schema does not know.
-# The narrower the class, the less can go wrong: without `max_length` a small model may never end the city's name.
+# **Read it**: a short text and a whole number, always. Is it the right city, and the right number? A schema does not
+# know. The narrower the class, the less can go wrong: without `max_length` a small model may never end the city's name.
 #
 # ### Exercise 4
 #

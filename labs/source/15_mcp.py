@@ -70,14 +70,14 @@ async with Client(mcp_shop.shop_server(shop_file)) as client:
     print((await client.get_prompt("welcome", {"name": "Ada"})).messages[0].content.text)
 
 # %% [markdown]
-# To write a server, write functions. `MCPServer` makes the schema from type hints and docstring. (In tutorials for
-# version 1 the class is called `FastMCP`.)
+# To write a server, write functions: under `@server.tool()`, `MCPServer` makes the schema from type hints and
+# docstring. (In tutorials for version 1 the class is called `FastMCP`.)
 #
 # ### Exercise 1
 #
-# Add a tool `find_products(word)` to `mine`: it returns the names of all products that hold the word. `query` runs a
-# SELECT on a file and binds values to its `?`. What comes in `word` was written by a model, from what a customer
-# said: the check also tries a word that is SQL.
+# Add a tool `find_products(word)` to `mine`: it returns, as JSON, the names of all products that hold the word. The
+# table is `products`, its column `name`; `query(shop_file, sql, values)` runs a SELECT and binds values to its `?`.
+# What comes in `word` was written by a model, from what a customer said: the check also tries a word that is SQL.
 
 # %%
 from mcp.server import MCPServer
@@ -136,11 +136,16 @@ def person(call):
     return call.arguments["quantity"] <= 5  # a rule stands in for the person
 
 
+# %%
 agent = Agent(m, tools, approve=person)
-print(agent.run("What is the price of the blue mug?"))
+for text in ("What is the price of the blue mug?", "Reserve 9 pieces of green tea, please."):
+    print(agent.run(text), "\n")
 
 # %% [markdown]
-# One answer says little. Here are 20 requests, drawn from a seed, each with the one call that is right. `auto` lets the
+# **Read both runs**: the arrows are nano's calls. If one of them was `reserve_product` with a 9, the person was asked,
+# and refused.
+#
+# Two answers say little. Here are 20 requests, drawn from a seed, each with the one call that is right. `auto` lets the
 # model write what it likes. With `required` the engine admits nothing but a call that fits a schema.
 
 # %%
@@ -156,6 +161,7 @@ def measure(offered, **options):
     return f"{hits} of {len(asked)} calls exactly right, 95 % interval {low:.0%} to {high:.0%}"
 
 
+# %%
 def only_the_right_one(right):
     return [schema for schema in schemas if schema["function"]["name"] == right.name]
 
@@ -167,9 +173,9 @@ print("one tool,  required:", measure(only_the_right_one, tool_choice="required"
 
 # %% [markdown]
 # **Read the intervals.** Where they overlap widely, 20 requests do not tell two rows apart. `required` makes the *form*
-# sure, not the choice. The last row is a bound: somebody else chose the tool, say a router (lab 14), and the model only
-# fills in the arguments. Whatever is left is up to the model; a bigger one is `load("qwen2.5-0.5b", "llamacpp")`, if it
-# is on your disk. The server cannot rely on any of this: it checks the arguments again.
+# sure, not the choice. In the last row somebody else chose the tool, say a router (lab 14), and the model only fills in
+# the arguments. What is still missing there is up to the model; a bigger one is `load("qwen2.5-0.5b", "llamacpp")`, if
+# it is on your disk. The server cannot rely on any of this: it checks the arguments again.
 #
 # Microsoft's Agent Framework (lab 13) speaks MCP, too. Its `allowed_tools` names what may reach the model. **Predict**:
 # will the same model make the same call?
@@ -191,9 +197,10 @@ for part in [part for message in answer.messages for part in message.contents]:
     print(f"{part.type}:", part.text or part.arguments or part.result)
 
 # %% [markdown]
-# **Compare** with the agent above. The request is the same, the prompt is not: the framework hands the schema on as the
-# server sent it, with a `"title"` for the tool and each argument, and `Connection` leaves titles out. A small model may
-# answer two spellings of one tool differently. When a server's tools work badly, look at what the model really reads.
+# **Compare** with the agent above. The request is the same, the prompt is not. There were three tools, here is one. And
+# the framework hands on what the server sent, a `"title"` for the tool and each argument, and the result once more
+# wrapped in JSON; `Connection` leaves both out. A small model may answer two spellings of one thing differently. When a
+# server's tools work badly, look at what the model really reads.
 #
 # ## 3 · Poisoned tools
 #
@@ -301,14 +308,13 @@ server.close()
 # ### Exercise 2
 #
 # Write `fingerprint(tool)` for a tool as it came over the wire, such as `listed[0]` in section 1: a dict with `name`,
-# `description` and `inputSchema`. It returns a short text that changes with any word that the model reads, and with
-# nothing else. (Is the order of keys in a JSON object a word?)
+# `description` and `inputSchema`. It returns a short text that changes with any word that the model reads, and stays
+# where no word has changed. (Is the order of keys in a JSON object a word?)
 
 # %%
 import hashlib
 
 
-# %%
 ### BEGIN SOLUTION
 def fingerprint(tool):
     words = [tool["name"], tool["description"], tool["inputSchema"]]
@@ -377,14 +383,14 @@ with Connection(greedy) as server:
 # says at the beginning what it is willing to be asked, and labkit's says: nothing. So the call fails, and nobody sees a
 # form.
 #
-# A server that runs on *your* machine, over stdio, needs more care: it is a program of a stranger with your rights. Two
-# doors can be closed from outside. It sees these variables of the environment and not your keys, and where Linux can do
-# so it is started without a network:
+# A server that runs on *your* machine, over stdio, needs more care: it is a stranger's program with your rights. Two
+# doors can be closed from outside. It sees these variables of the environment and not your keys, and it is started
+# without a network where Linux can do that:
 
 # %%
 from mcp.client.stdio import get_default_environment
 
-print("variables it sees:", sorted(get_default_environment()))
+print("variables it sees:", sorted(get_default_environment() | mcp_shop.over_stdio(shop_file).env))
 print("network cut off:", shop.offline)
 
 # %% [markdown]
@@ -409,14 +415,14 @@ print("products left:", query(shop_file, "SELECT count(*) AS n FROM products"))
 # ### Exercise 3
 #
 # Write `authorizer(step, first, second, database, trigger)`. It returns `sqlite3.SQLITE_OK` or `sqlite3.SQLITE_DENY`.
-# Any SELECT on the table `products` passes, functions such as `max` included; nothing else does. For the step
-# `SQLITE_READ`, `first` is the table and `second` the column.
+# Any SELECT on the table `products` passes, functions such as `max` included; nothing else does. The steps of a query
+# are `sqlite3.SQLITE_SELECT`, `SQLITE_FUNCTION`, and for each column `SQLITE_READ`, where `first` is the table and
+# `second` the column. The check gives your function to `set_authorizer` of a connection.
 
 # %%
 import sqlite3
 
 
-# %%
 ### BEGIN SOLUTION
 def authorizer(step, first, second, database, trigger):
     if step == sqlite3.SQLITE_READ:
@@ -440,7 +446,7 @@ q3.check(authorizer)
 #
 # **DNS rebinding**: you open a page of `http://evil.example`. Its script asks `http://evil.example` again, but by now
 # the attacker's name server says that this name is 127.0.0.1. For the browser that is the same site, so it lets the
-# script read the answer; what answers is your server.
+# script read the answer; what answers is your server. (Ports are left out here.)
 #
 # **Predict**: what does your server see of this? It gets the same request as from an agent, except for two headers.
 #
@@ -472,13 +478,7 @@ for headers in ({}, {"Host": "evil.example"}, {"Origin": "http://evil.example"})
 # 403 (forbidden). The package turns this on by itself for a server on the loopback. For one on another address
 # (`host="0.0.0.0"`) it does not: you must name the allowed hosts, and add a key and TLS, because everybody on the
 # network can ask.
-
-# %%
-shop.close()
-process.stop()
-m.close()
-
-# %% [markdown]
+#
 # ## Recap
 #
 # You can now
@@ -491,6 +491,9 @@ m.close()
 # **Next**: lab 16 gives the agent documents to answer from, with citations, on a machine without a network.
 
 # %%
+shop.close()
+process.stop()
+m.close()
 from labkit.testing import finish
 
 finish()

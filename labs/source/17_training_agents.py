@@ -57,10 +57,11 @@ print("we train:", school.level)
 print(school.about)
 
 # %% [markdown]
-# **Read the line above**: it says whether the figures of training below are this machine's. `School` is short
-# (`labkit/training/school.py`): it calls the functions that this lab names. In class a training takes up to 50 steps,
-# and at most four minutes. Where the variable `CI` is set, as when this notebook is tested, it takes 6 steps and small
-# exams: enough to show that all runs, too little to learn much.
+# **Read both lines.** Trained is the level nearest to 50 % (a recording has its own); where even that one is below 10 %
+# or above 70 %, expect little. The second line says whether the figures of training below are this machine's. `School`
+# is short (`labkit/training/school.py`): it calls the functions that this lab names. In class a training takes up to 50
+# steps, and at most four minutes. Where the variable `CI` is set, as when this notebook is tested, it takes 6 steps and
+# small exams: enough to show that all runs, too little to learn much.
 #
 # ### Exercise 1
 #
@@ -108,7 +109,7 @@ for trial in trials:
 
 # %% [markdown]
 # **Read the numbers of tasks, too.** The winner of a search was chosen for being lucky on these tasks as well as for
-# being good: only new tasks tell. A model as small as nano makes little of instructions; a larger one makes more.
+# being good: only new tasks tell. Small models often make little of instructions; larger ones make more.
 #
 # ## 2 · Rollouts, from any framework
 #
@@ -164,10 +165,12 @@ async def by_plain_python(run):
     client, messages = openai.OpenAI(base_url=run.url, api_key=run.key), [{"role": "user", "content": wish}]
     tools = tool_schemas([dim_lamp])
     said = client.chat.completions.create(model="nano", messages=messages, tools=tools).choices[0].message
+    messages.append(said.model_dump())
     for call in said.tool_calls or []:
         done = dim_lamp(**json.loads(call.function.arguments))
-        messages += [said.model_dump(), {"role": "tool", "tool_call_id": call.id, "content": done}]
-    client.chat.completions.create(model="nano", messages=messages, tools=tools)
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": done})
+    if said.tool_calls:
+        client.chat.completions.create(model="nano", messages=messages, tools=tools)
 
 
 # %%
@@ -220,8 +223,9 @@ for agent in (by_plain_python, by_agent_framework, by_langgraph, by_openai_agent
         print(f"{agent.__name__:20} {type(error).__name__}: {str(error)[:60]}")
 
 # %% [markdown]
-# **Read it.** One request and reward 0 is a model that talked instead of calling; two are a call and a sentence about
-# its result. The makes differ in what they add to the prompt, and none had to be changed.
+# **Read it.** One request is a model that talked instead of calling; after calls comes one more, to read their results.
+# An error in a line is a call that this make does not forgive. Replies are drawn at temperature 1, so one wish does not
+# compare the makes: what counts here is that none had to be changed.
 #
 # Two are missing. **AutoGen**'s last release (0.7.5, September 2025) is in maintenance, its authors point to Agent
 # Framework. **CrewAI** 1.15.30 was tried: it needs mcp below 2, openai below 3 and pydantic below 2.13, so that it
@@ -342,8 +346,8 @@ after = school.examine("stage")
 print(f"stage: {fmean(before.stage):.0%} → {fmean(after.stage):.0%} of {len(after.stage)} tasks")
 
 # %% [markdown]
-# **Read both curves.** The reward counts drawn replies to the wordings of training; the success counts the best reply
-# to others. The second is the one you want, and it moves later.
+# **Read both curves.** The reward counts drawn replies to the wordings of training; the success counts greedy replies
+# to others. The second is the one you want, and it often moves later.
 #
 # ### Exercise 4
 #
@@ -446,10 +450,10 @@ print(f"reward {rewards[0]:.2f} → {rewards[-1]:.2f}, success {looks[0]:.0%} �
 print(gamed(log) or "nothing found: too few steps, or no harm done")
 
 # %% [markdown]
-# **Read the two numbers.** The reward rises, as it was told to. The held-out success does not: the model writes instead
-# of working. It has not become dishonest. It does what is paid. Every reward that is not the thing itself can be gamed
-# in this way, and the only defence is to watch something that is not paid: `gamed` compares the two curves. (The
-# school keeps the weights of the best look, so the bad lesson was not even kept.)
+# **Read the two pairs.** If the reward rose and the held-out success did not, the model writes instead of working. It
+# has not become dishonest: it does what is paid. Every reward that is not the thing itself can be gamed in this way,
+# and the defence is to watch something that is not paid, as `gamed` does when it compares the two curves. (The school
+# keeps the weights of the best look, so a bad lesson is not even kept.)
 #
 # ### Exercise 5
 #
@@ -486,10 +490,7 @@ from labkit.engines.environments import version_of
 from labkit.training.lightning import Lightning
 
 installed = version_of("agentlightning")
-print(
-    installed
-    or "Agent Lightning is not here: labkit engines install agentlightning (needs Python 3.12 or 3.13)"
-)
+print(installed or "not here; the line above installs it")
 
 
 def right_label(rollout):
@@ -500,20 +501,15 @@ def right_label(rollout):
 if installed:
     with server.rollout("what the gateway asks") as behind, Lightning(behind.address) as lightning:
         told = lightning.run([sys.executable, str(script)], list(wanted)[:4], reward=right_label)
-    print(*told, sep="\n")
-    print(
-        len(only(told, "router")),
-        "rollouts for the router;",
-        len(told[0].turns[0].token_ids),
-        "token ids kept",
-    )
+    print(*told, f"{len(told[0].turns[0].token_ids)} token ids kept of the first reply", sep="\n")
 
 # %% [markdown]
-# **Read the last line**: the gateway keeps the token ids that were really sampled. A trainer that tokenizes a text
-# again may get others, and then rewards tokens that nobody drew.
+# Where it ran, **read the last line**: the gateway keeps the token ids that were really sampled. A trainer that
+# tokenizes a text again may get others, and then rewards tokens that nobody drew.
 #
-# What a cluster is told is plain settings. `Cluster` renders them: two machines with eight GPUs train, and agents run
-# as Kubernetes Jobs. Nothing of this runs here; that Agent Lightning and VERL know every name in the files is tested.
+# What a cluster is told is plain settings. `Cluster` renders them: two machines with eight GPUs each train, and agents
+# run as Kubernetes Jobs. Nothing of this runs here; that Agent Lightning and VERL know every name in the files is
+# tested.
 
 # %%
 from labkit.training.cluster import Cluster

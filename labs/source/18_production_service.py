@@ -25,10 +25,11 @@ from labkit.serving.endpoint import start_gateway
 # ## 1 · One door
 #
 # A gateway needs a *backend*: an engine that it starts itself, or the URL of a server. `auto` takes the engine on
-# this machine that serves several callers best. In a terminal the same is `labkit serve`.
+# this machine that serves several callers best. The cache is off, so that every answer is a new one. In a terminal the
+# same is `labkit serve`.
 
 # %%
-gateway, url = start_gateway("main=auto;model=nano;threads=1")
+gateway, url = start_gateway("main=auto;model=nano;threads=1", cache="off")
 url
 
 # %% [markdown]
@@ -37,7 +38,7 @@ url
 
 # %%
 m = load("nano", engine="openai", url=f"{url}/v1")
-m.chat("Hello! Who are you?")
+print(m.chat("Hello! Who are you?"))
 
 # %% [markdown]
 # Underneath it is one HTTP request. **Predict**: which of these three will the gateway refuse, and with which status?
@@ -80,7 +81,7 @@ guarded, guarded_url = start_gateway("main=echo", state=state, keys=True)
 def status(text, key):
     body = {"model": "nano", "messages": [{"role": "user", "content": text}]}
     headers = {"Authorization": f"Bearer {key}"}
-    return httpx.post(f"{guarded_url}/v1/chat/completions", json=body, headers=headers).status_code
+    return http.post(f"{guarded_url}/v1/chat/completions", json=body, headers=headers).status_code
 
 
 # %% [markdown]
@@ -100,14 +101,15 @@ print("Ada:    ", [status(f"Question {i}", key) for i in range(8)])
 #
 # ### Exercise 1
 #
-# A token quota should be what the machine can give. Measure how fast your gateway's engine writes for one caller,
-# then: how many tokens **a day** may each of 30 students have, if they work 8 hours a day and share the engine
-# evenly? (An engine that batches gives a class more than one caller gets. This is the careful answer.)
+# A token quota should be what the machine can give. The cell measures `speed`, the tokens per second that one caller
+# gets. How many tokens **a day** may each of 30 students have, if they work 8 hours a day and share that speed evenly?
+# (An engine that batches gives a class more than one caller gets. This is the careful answer.)
 
 # %%
-measured = m.chat("Tell me about the sea.", max_tokens=100)
-per_second = measured.timing.tokens_per_second
-speed = round(per_second) if per_second > 0 else 400
+from labkit.metrics.load import measure
+
+measured = measure(f"{url}/v1", concurrency=1, requests=8, max_tokens=100, ignore_eos=True)
+speed = round(measured.figures["throughput"])
 ### BEGIN SOLUTION
 share = speed * 8 * 3600 / 30
 ### END SOLUTION
@@ -144,7 +146,7 @@ import psutil
 
 def one(i):
     body = {"model": "nano", "messages": [{"role": "user", "content": f"Say {i} back to me please"}]}
-    return httpx.post(f"{front_url}/v1/chat/completions", json=body, timeout=60).status_code
+    return http.post(f"{front_url}/v1/chat/completions", json=body).status_code
 
 
 threading.Timer(0.7, psutil.Process(a.pid).kill).start()
@@ -153,7 +155,8 @@ with ThreadPoolExecutor(6) as students:
 seen
 
 # %% [markdown]
-# **Read the count.** A request whose engine dies before it said a word is given to another engine: nobody notices.
+# **Read the count.** A request whose engine dies before its student saw a word is given to another engine: nobody
+# notices.
 # The gateway tries at most three times, and after three failures in a row a *breaker* keeps requests away from that
 # engine, until a probe (one token, really generated) succeeds. It never takes away the last engine that is left.
 #
@@ -196,7 +199,7 @@ slow, slow_url = start_gateway("main=echo;delay=0.1", slots=1, queue=4, cache="o
 
 def patience(i):
     body = {"model": "nano", "messages": [{"role": "user", "content": "one two three four five"}]}
-    answer = httpx.post(f"{slow_url}/v1/chat/completions", json=body, timeout=60)
+    answer = http.post(f"{slow_url}/v1/chat/completions", json=body)
     return answer.status_code, answer.headers.get("retry-after"), round(answer.elapsed.total_seconds(), 2)
 
 
@@ -210,9 +213,9 @@ with ThreadPoolExecutor(10) as students:
         print("status {}  Retry-After {}  after {} s".format(*seen))
 
 # %% [markdown]
-# **Read the list.** A refusal comes faster than any answer. Its `Retry-After` is an estimate: what is ahead in the
-# line, at the pace of late. A good client obeys it. One that asks again at once, in a loop, with all its friends,
-# makes a slow minute into an outage: a *retry storm*.
+# **Read the list.** A refusal comes faster than any answer. Its `Retry-After` is an estimate: the line ahead, at its
+# recent pace. A good client obeys it. One that asks again at once, in a loop, with all its friends, makes a slow
+# minute into an outage: a *retry storm*.
 #
 # ### Exercise 3
 #
@@ -286,7 +289,7 @@ audit.close()
 long = "one two three four five six seven eight nine ten " * 3
 asked = {"model": "nano", "messages": [{"role": "user", "content": long}]}
 with ThreadPoolExecutor(1) as student:
-    answer = student.submit(httpx.post, f"{slow_url}/v1/chat/completions", json=asked, timeout=60)
+    answer = student.submit(http.post, f"{slow_url}/v1/chat/completions", json=asked)
     threading.Event().wait(1)
     psutil.Process(slow.pid).terminate()
     words = answer.result().json()["choices"][0]["message"]["content"].split()

@@ -39,7 +39,7 @@ server, url = start_gateway(*backends, **settings, traces=folder / "spans.jsonl"
 
 
 # %% [markdown]
-# Ask it something, with a tool and without. To a program it is a server that speaks OpenAI's protocol.
+# Ask it three things, with a tool at hand. To a program it is a server that speaks OpenAI's protocol.
 
 
 # %%
@@ -59,16 +59,16 @@ for question in ("Hello! Who are you?", "What is the weather in Paris?", "What i
 # %%
 import httpx
 
-page = httpx.get(f"{url}/metrics").text
+http = httpx.Client(base_url=url, timeout=60, trust_env=False)
+page = http.get("/metrics").text
 wanted = ("labkit_requests_total", "labkit_tokens_total", "labkit_tool_calls_total", "labkit_queue_depth ")
 print("\n".join(line for line in page.splitlines() if line.startswith(wanted)))
 
 # %% [markdown]
 # **Read the lines.** Names that end in `_total` are *counters*: they only grow, until the process starts again.
 # `labkit_queue_depth` is a *gauge*: how many wait now. Who asked for `/ready`, and was told 503? This notebook, until
-# the models were loaded: such questions of machines have a route of their own, so that nobody takes them for trouble
-# of students. A tool call is `ok` when it names a tool that was offered, with
-# arguments that fit. Whether it was the *right* call, the gateway cannot know: that takes an evaluation (lab 12).
+# the models were loaded. A tool call is `ok` when it names a tool that was offered, with arguments that fit. Whether it
+# was the *right* call, the gateway cannot know: that takes an evaluation (lab 12).
 #
 # What is **not** there: who asked, and what. Labels have few values, and texts have none.
 #
@@ -134,12 +134,14 @@ print(f"the same tokens from {cloud.title}: ${price:.6f} (quoted, {cloud.as_of})
 # *histogram*: for each bound `le`, how many waits were **at most** that long. So the counts grow from bound to bound.
 
 # %%
+from labkit.widgets.charts import Chart, Series, bars
+
 waits = grown.by("le", "labkit_ttft_seconds_bucket")
-for bound, count in waits.items():
-    print(f"{bound:>6} s  {count:3.0f}  {'█' * int(count)}")
+within = {f"≤{bound}": count for bound, count in waits.items()}
+bars(within, "First token within so many seconds, measured", "requests")
 
 # %% [markdown]
-# From the counts Prometheus guesses a percentile: it finds the bucket in which it must be, and goes as far into it as
+# From the counts Prometheus estimates a percentile: it finds the bucket in which it must be, and goes as far into it as
 # its place among the waits there: linear interpolation.
 #
 # ### Exercise 2
@@ -158,8 +160,8 @@ q2.check(p95)
 # q2.solution()
 
 # %% [markdown]
-# How good is the guess? The gateway's audit log has every wait. **Predict**: will the guess for your run be nearer
-# than a tenth, or can it be wrong by half?
+# How good is the estimate? The gateway's audit log has every wait. **Predict**: how far off will it be for your run, in
+# percent?
 
 # %%
 import json
@@ -169,8 +171,10 @@ import numpy as np
 log = [json.loads(line) for line in (folder / "audit.jsonl").read_text("utf-8").splitlines()]
 true = [entry["ttft"] for entry in log if entry.get("ttft")][-60:]
 for share in (0.5, 0.95):
-    guess = grown.quantile(share, "labkit_ttft_seconds")
-    print(f"p{100 * share:.0f}: {np.quantile(true, share) * 1e3:6.1f} ms; from buckets {guess * 1e3:6.1f} ms")
+    estimate = grown.quantile(share, "labkit_ttft_seconds")
+    print(
+        f"p{100 * share:.0f}: {np.quantile(true, share) * 1e3:6.1f} ms; from buckets {estimate * 1e3:6.1f} ms"
+    )
 
 # %% [markdown]
 # **Read the difference.** All that is sure is the bucket. So put a bound where your promise is: a promise of one
@@ -227,8 +231,8 @@ now, passed = fetch(url), time.perf_counter() - began - seconds
 table(url, now, now.since(after), passed)
 
 # %% [markdown]
-# Now break something. nano's engine is a process of its own: kill it, without a warning. **Predict**: what happens to
-# the next request, and how long is the backend down?
+# Now break something. nano's engine is a process of its own: kill it, without a warning. **Predict**: how long is the
+# backend down, and who brings it back?
 
 # %%
 import psutil
@@ -245,12 +249,12 @@ while time.perf_counter() - began < 6:
     states.append(fetch(url).by("backend", "labkit_backend_up")["main"])
     time.sleep(0.25)
 print("up (1) or down (0), every quarter of a second:", *[f"{state:.0f}" for state in states])
-print("the next request:", m.chat("Hello!", max_tokens=5).finish_reason)
+print("a request now:", m.chat("Hello!", max_tokens=5).usage)
 
 # %% [markdown]
-# **Read the states.** The gateway saw that its engine was gone and started another. The page is looked after once a
-# second, so a short gap may not show at all. Should somebody be woken for this? No: it mended itself. An alert is for
-# what does **not** pass.
+# **Read the states.** The gateway saw that its engine was gone and started another. This figure is set once a second:
+# a short gap may not show at all. Should somebody be woken for this? No: it mended itself. An alert is for what does
+# **not** pass.
 #
 # ## 4 · Alerts that act
 #
@@ -261,7 +265,6 @@ print("the next request:", m.chat("Hello!", max_tokens=5).finish_reason)
 
 # %%
 from labkit.checks.lab19 import BLIPS, RUSH
-from labkit.widgets.charts import Chart, Series
 
 x = [sample["at"] for sample in RUSH]
 drawn = [
@@ -331,22 +334,23 @@ with ThreadPoolExecutor(1) as pool:
         pages.append((time.perf_counter() - began, fetch(url), rings))
 
 # %%
-from itertools import pairwise
+from labkit.serving.figures import steps
 
-for (_, old, _), (at, new, rings) in pairwise(pages):
-    ended = new.since(old)
-    acts = [name for name, on in new.by("action", "labkit_action_on").items() if on]
-    answered, no = ended.total("labkit_ttft_seconds_count"), ended.by("status", "labkit_requests_total")
-    wait = ended.total("labkit_ttft_seconds_sum") / max(answered, 1)
-    told = f"{answered:2.0f} answered after {wait:4.1f} s, {no.get('503', 0):2.0f} turned away"
-    print(f"{at:3.0f} s: {new.total('labkit_queue_depth'):.0f} wait; {told}; {acts} {rings or ''}")
+story = steps([(at, page) for at, page, _ in pages])
+for step, (*_, rings) in zip(story, pages[1:], strict=True):
+    print(step, rings or "")
+
+# %%
+at, waiting, wait = zip(*((step.at, step.waiting, step.wait) for step in story), strict=True)
+drawn = Series("in line", "steps", at, waiting), Series("wait, s", "steps", at, wait)
+Chart("The queue, and the wait of those answered, measured", "seconds", "requests, seconds", drawn)
 
 # %% [markdown]
-# **Read down the columns.** The queue fills within seconds. Then the rule fires, `shed_load` comes into force (in
-# square brackets), and the queue falls to a quarter. As many are answered as before: two a second is all there is.
-# But those who get in wait about half as long, and the others know at once. The wait for first tokens was over a
-# second, so `smaller_model` may be in force, too: it moves students to the smallest model. (You are no student but
-# the machine's owner.) Both end by themselves, half a minute after the last look at which their rules fired.
+# **Read both.** The queue fills within seconds. Then the rule fires, `shed_load` comes into force, and the queue falls
+# to a quarter. As many are answered as before: two a second is all there is. But those who get in wait about half as
+# long, and the others know at once. The wait for first tokens was over a second, so `smaller_model` may be in force,
+# too: it moves students to the smallest model. (You are no student but the machine's owner.) Both end by themselves,
+# half a minute after the last look at which their rules fired.
 #
 # Where there is a Prometheus, its alerts stand in braces. *Pending* means that the expression holds, but not yet for
 # the time `for`. It looks at the page every two seconds, and the gateway at itself as often: whoever is first acts,
@@ -377,7 +381,7 @@ trace, span = secrets.token_hex(16), secrets.token_hex(8)
 headers = {"traceparent": f"00-{trace}-{span}-01"}
 body = {"model": "nano", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 40}
 sent = time.perf_counter()
-answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=60)
+answer = http.post("/v1/chat/completions", json=body, headers=headers)
 seen = time.perf_counter() - sent
 
 # %%
@@ -426,6 +430,7 @@ q5.check(spans, seen, own_ms, way_ms)
 # %%
 import shutil
 
+http.close()
 server.stop()
 shutil.rmtree(folder, ignore_errors=True)
 from labkit.testing import finish

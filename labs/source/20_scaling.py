@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 20 · Scaling
 #
-# **50 minutes** · needs llama.cpp's server (`labkit[llamaserver]`) and the gateway (`labkit[serve]`); no network, no
-# GPU. What Ray Serve (`labkit[ray]`, about 500 MB) does is shown by a recording: it need not be installed.
+# **50 minutes** · needs llama.cpp's server (`pip install 'labkit[llamaserver]'` in a terminal, where it is missing) and
+# the gateway (`labkit[serve]`); no network, no GPU. What Ray Serve (`labkit[ray]`, about 500 MB) does is shown by a
+# recording: it need not be installed.
 #
 # How many students can share one box? When the answer is "too few": do you buy a faster box, or a second one? Both
 # questions have answers that you can compute before you spend money, from numbers that you measure in a minute.
@@ -25,7 +26,7 @@ from labkit.metrics.load import Plan, measure
 # The box is this machine, with nano on llama.cpp's server: eight requests at a time, in one batch. A request is a
 # chat of 150 tokens. One caller asks again as soon as it was answered; then two callers do, then four, then eight.
 #
-# **Predict**: how many requests per second will eight callers get through, measured in those of one?
+# **Predict**: how many times as many requests per second will eight callers get through as one?
 
 # %%
 from labkit.metrics.probes import loaded_machine
@@ -46,7 +47,8 @@ bars(rates, "Requests ended per second, measured", "requests/s")
 # %% [markdown]
 # **Read the bars.** A second caller costs less than the first: the processor reads the weights once for both. That
 # ends when arithmetic runs out, on two cores soon. From there on the bars stop growing, and more callers only wait
-# longer. That bend is the *knee*.
+# longer. That bend is the *knee*. (If the first line said that this machine is busy, wait, and measure again: all that
+# follows rests on these bars.)
 #
 # `Speed` is all that the rest of this lab knows of the box: requests per second for each number at once, and which
 # share of a request's time passes before its first token.
@@ -176,7 +178,7 @@ advice = recommend(window, speed, target=1.0)
 print(window, advice, sep="\n")
 
 # %% [markdown]
-# An advice is a claim, too. The gateway's audit log has a line for each request: who asked, when, and how many tokens
+# Advice is a claim, too. The gateway's audit log has a line for each request: who asked, when, and how many tokens
 # were written. Replay what really came, on as many boxes as it advises:
 
 # %%
@@ -192,7 +194,7 @@ print(replay(came, speed, advice.replicas))
 # - **up**: a faster box or a smaller model. The only move that helps when *one* request alone is too slow.
 # - **down**: fewer boxes, when those that are left could bear a quarter more than now.
 #
-# How many? Little's law again: requests per second × seconds at work = places in use on the mean. Twice the square
+# How many? Little's law again: requests per second × seconds at work = places in use on average. Twice the square
 # root of that is held free for chance (Halfin and Whitt, 1981). **Predict**: a hundred times the load needs how many
 # times the boxes?
 
@@ -324,7 +326,7 @@ for line in (data_folder("ray_serve") / "node_killed.jsonl").read_text("utf-8").
 # - decide from recorded metrics whether to scale up, out or down, and give the reason
 # - choose settings of autoscaling by replaying a day, and say what happens when a machine dies
 #
-# **Next**: put what you have built where it shall work, at the edge.
+# **Next**: lab 21 puts what you have built where it shall work, at the edge.
 
 # %%
 gateway.stop()

@@ -23,7 +23,7 @@ from labkit.deploy.settings import Deployment
 # %% [markdown]
 # ## 1 · From settings to files
 #
-# The same few facts (name, host, port, memory, seconds to stop) stand in a Dockerfile, in a systemd unit, in ten
+# The same few facts (name, host, port, memory, seconds to stop) stand in a Dockerfile, in a systemd unit, in five
 # Kubernetes objects. Copied by hand, they soon disagree. So there is one place for them, `Deployment`, and every file
 # is rendered from it.
 
@@ -64,14 +64,14 @@ print("after SIGTERM:", *(one["value"] for one in box["env"] if one["name"] == "
 print("killed after", pod["terminationGracePeriodSeconds"], "s in all")
 
 # %% [markdown]
-# **Read the three numbers**: the last must be more than the first two together, or an update cuts people off. All three
-# are rendered from one setting, `grace`.
+# **Read the three numbers**: the last must be more than the first two together, or an update cuts people off. It is
+# rendered from one setting, `grace`, as is the second.
 #
 # ### Exercise 1
 #
 # A clinic wants the service at `ai.clinic.example`. One replica may be drained while another one fails, and one must
 # remain. Its model needs 4 GB a replica, and an answer may take a minute, which an update must not cut off. Give the
-# settings.
+# settings; `help(Deployment)` lists them.
 
 # %%
 ### BEGIN SOLUTION
@@ -164,9 +164,9 @@ q2.check(wanted)
 #
 # ## 3 · A cluster at the edge, and a cut
 #
-# Three shops: each node is a process with its own model and agents. They tell each other what happened. Between two
-# nodes runs a line that we can cut; a customer stands in front of a node, and is served in any case. The lines are
-# relays in this notebook. Root on Linux can give each node a network of its own and take its cable out:
+# Two shops and a depot: each node is a process with its own model and agents. They tell each other what happened.
+# Between two nodes runs a line that we can cut; a customer stands in front of a node, and is served in any case. The
+# lines are relays in this notebook. Root on Linux can give each node a network of its own and take its cable out:
 # `Cluster(path, namespaces=True)`, or `labkit deploy up cluster.yaml --namespaces` in a terminal. There nobody is told
 # that a line is dead; packets just do not arrive.
 
@@ -277,9 +277,9 @@ findings = go_through(Service(cluster.url("north"), key="lk-any"))
 print(*findings, sep="\n")
 
 # %% [markdown]
-# **Read the evidence**, not only the verdict. The node serves, and it is not fit for others: anybody on this machine
-# may ask, and nobody sees its figures. That is why it listens to its own machine only. "Not checked" is not "passed":
-# the line says what it would need.
+# **Read the evidence**, not only the verdict. The node works, and it is not fit for others: 404 says that it has
+# neither OpenAI's routes nor a page of figures, and it asks nobody for a key. That is why it listens to its own machine
+# only. "Not checked" is not "passed": the line says what it would need.
 #
 # The gateway of lab 18 is made for others. It gets two keys, and a word that nobody may ask about. (Its engine only
 # repeats: the checklist asks about the service, not about the model.)
@@ -326,7 +326,7 @@ for bad, n in ((0, 20), (1, 400), (30, 400)):
 # Write `judge(bad, n, canary_bad, canary_n)`. Compare the intervals of the old version and of the new one (the
 # *canary*):
 #
-# - `"go back"` when the canary's low end is above the old version's high end: it is worse, for certain;
+# - `"go back"` when the canary's low end is above the old version's high end: it is clearly worse;
 # - `"go on"` when the canary's high end is at most 0.02 above the old version's high end;
 # - `"wait"` otherwise.
 

@@ -86,8 +86,8 @@ q1.check(choose)
 # q1.solution()
 
 # %% [markdown]
-# The choice is yours: the line below takes the candidate with the most tasks done. Put your own rule there, or a row of
-# your own liking, `rows[1]`; the report will say whether another one is better in everything.
+# The choice is yours: the line below takes the candidate with the most tasks done. Put your rule there, `choose(rows)`,
+# or a row of your own liking, `rows[1]`; the rubric will say whether another one is better in everything.
 
 # %%
 chosen = max(rows, key=lambda row: (row.done, -row.file_bytes))
@@ -144,9 +144,9 @@ score = evaluate(m, scenario, 30, seed=1, constrained=m.engine.constrained)
 print(score)
 
 # %% [markdown]
-# **Read the reasons**: they are your list of work. "did nothing" asks for better instructions or another model,
-# "changed the wrong things" for approval, "does not say" for a better last sentence. Look at one run that failed (or at
-# the first, if none did):
+# **Read the reasons**: they are your list of work. "no call succeeded" and "changed nothing" ask for better
+# instructions or another model, "changed the wrong things" for approval, "does not say" for a better last sentence.
+# Look at one run that failed (or at the first, if none did):
 
 # %%
 from labkit.widgets.agent_trace import AgentTrace
@@ -161,7 +161,7 @@ AgentTrace(failed[0][1].trace)
 # Two callers at a time ask for what your scenario asks. `measure` counts what was answered, lost or cut.
 # Where llama.cpp's server is installed it serves; elsewhere the engine in this process does, one request after another.
 #
-# **Predict**: with two callers, does the first token take as long as with one, longer, or twice as long?
+# **Predict**: of 16 requests, how many times as long as the median will the longest wait for a first token be?
 
 # %%
 from labkit.engines.registry import engine_class
@@ -218,14 +218,16 @@ bills
 # %% [markdown]
 # **Read the rows**: at this speed a day's requests are minutes of work. What costs is a machine that is *there* all
 # month, asked or not. A model a thousand times larger turns that around: give `Demand` its `seconds` and `per_replica`
-# and look again. (In the last row a box does it all. `Prices` has `input_usd` and `output_usd` for a cloud's tokens.)
+# and look again. (In the last row a box does all that it can. `Prices` has `input_usd` and `output_usd` for a cloud's
+# tokens.)
 #
 # The page is written by the notebook. Two sentences are yours, and no program can write them.
 #
 # ### Exercise 4
 #
-# `why`: why this candidate? Name a figure of the page that decided, as in `report.figures()`. `limits`: what was not
-# tested, whom should it not serve, when should a person take over? At least eight words.
+# `why`: why this candidate? Name a figure of the page that decided: the cell below makes the page, and
+# `report.figures()` lists them. `limits`: what was not tested, whom should it not serve, when should a person take
+# over? At least eight words.
 
 # %%
 ### BEGIN SOLUTION
@@ -253,7 +255,7 @@ Grade(report)
 print(report.save(data.path.with_name("report.md")))
 
 # %% [markdown]
-# **Read the rubric against yourself.** It counts what can be counted; one point is missing until you judge the choice
+# **Read the rubric against yourself.** It counts what can be counted; its last point waits until you judge the choice
 # on as many tasks as exercise 2 says. And it grades the page, not the agent: a page which shows that an agent does a
 # quarter of its tasks, and says "not yet", is a good one.
 #

@@ -58,15 +58,13 @@ q1.check(there)
 
 # %%
 block = next(block for block in blocks() if block.id == "000-24")
-print(block.heading, "|", block.why, sep="\n")
-for finding in examine(block):
-    print(finding)
+print(block.heading, block.why, *examine(block), sep="\n")
 
 # %% [markdown]
 # ✓ is a claim of the table that holds on this machine, ✗ one that does not (tell us), ○ one that could not be tested.
 #
-# Now the whole guide. Open a line to see why, what works now, and what your machine saw. It takes half a minute:
-# what can be run is run, a cluster of three nodes and a gateway among it.
+# Now the whole guide. Open a line to see why, what works now, and what your machine saw. It takes a while: what can be
+# run is run, a cluster of three nodes and a gateway among it.
 
 # %%
 Guide("000: agents on small models", [block for block in blocks() if block.id.startswith("000")])
@@ -75,12 +73,13 @@ Guide("000: agents on small models", [block for block in blocks() if block.id.st
 # **Read the verdicts.** *Runs as written*: it does what its heading says, if the files and servers are there. *Does not
 # exist any more*: it is about something that today's packages do not have; whether they ever had is not said. *Works
 # like this now*: there is a way, and it is another one. Most blocks are of this kind. The ideas are sound: health
-# checks, routers, tools that work offline. The code was written by somebody, or something, that never ran it.
+# checks, routers, tools that work offline. It is the code that fails.
 #
 # ## 2 · Does it do what it says?
 #
-# An appendix on deployment is harder to doubt: most of it *is* right. What is wrong there hides in code that runs:
-# a stream that closes before it is read, a cache that calls itself semantic, a secret that is the text of a command.
+# An appendix on deployment is harder to doubt: most of what it names exists. What is wrong there hides in code that
+# runs: a stream that closes before it is read, a cache that calls itself semantic, a secret that is the text of a
+# command.
 #
 # **Predict**: which of these two will a test find more easily, code that cannot be imported, or code that runs and does
 # something else?
@@ -92,8 +91,9 @@ Guide(
 )
 
 # %% [markdown]
-# Take 003-27, which trims a long conversation. It walks from the newest message back and keeps each one that still
-# fits. One that does not fit is skipped, and the walk goes on.
+# **Read the count.** Nothing is gone, and still most blocks do not do what they say. No import finds that; somebody
+# must look at what comes out. Take 003-27, which trims a long conversation. It walks from the newest message back and
+# keeps each one that still fits. One that does not fit is skipped, and the walk goes on.
 #
 # ### Exercise 2
 #
@@ -161,8 +161,8 @@ Bills(ways, (demand, prices, box), "The same requests, four ways")
 # %% [markdown]
 # **Read the elastic column.** Autoscaling saves replicas, and can save no more than replicas cost: here that is little,
 # since most of the bill is tokens. What saves tokens is a box of one's own that answers some of the requests, and that
-# is the last row. The guide's advice may still be right; its table is no reason to believe it. Change `GUIDE_DEMAND`'s
-# numbers for your own from lab 20, and you have one.
+# is the last row. The guide's advice may still be right; its table is no reason to believe it. A table of your own is
+# one: put your numbers from lab 20 in the place of `GUIDE_DEMAND`'s.
 #
 # ## 4 · The plan for training
 #

@@ -68,7 +68,7 @@ def test_keywords_are_sure_of_the_wordings_they_were_written_from() -> None:
 def test_a_model_is_asked_in_the_form_it_was_trained_on() -> None:
     (turn,) = question("My radio is dead.")
     assert turn["content"].startswith(
-        "Classify the message. Reply with the label only.\n- customer_service: "
+        "Classify the message. Reply with the label only.\n- orders, bills and refunds -> customer_service\n"
     )
     assert turn["content"].endswith("\n\nMessage: My radio is dead.")
 

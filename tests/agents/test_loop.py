@@ -287,6 +287,15 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         Agent(says("x")).run([])
 
 
+def test_a_required_call_is_the_first_turn_and_no_later_one() -> None:
+    with load("nano", "llamacpp") as nano:
+        for held in (False, "copy"):
+            agent = Agent(nano, [get_weather], constrained=held, tool_choice="required", max_tokens=96)
+            run = agent.run("Hello, who are you?")
+            assert run.messages[1]["tool_calls"][0]["function"]["name"] == "get_weather"
+            assert run.ended == "answer"
+
+
 def test_nano_with_its_calls_constrained() -> None:
     """Whatever the weights know, each call fits its schema, and the run ends in bounds."""
     with load("nano", "llamacpp", threads=1) as nano:

@@ -186,6 +186,15 @@ def test_a_program_that_says_nothing_is_given_up() -> None:
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.heavy  # the SDK's own first request has 10 seconds
+def test_a_program_that_starts_slowly_has_the_time_for_starting() -> None:
+    slow = StdioServerParameters(
+        command=sys.executable, args=["-c", "import time; time.sleep(12)\n" + program("pass").args[-1]]
+    )
+    with Connection(slow, seconds=2) as opened:
+        assert [offer.name for offer in opened.offers()] == ["act"]
+
+
 def test_a_url_off_this_machine_needs_a_permission() -> None:
     for url in (
         "http://192.0.2.1/mcp",

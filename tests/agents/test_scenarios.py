@@ -58,20 +58,28 @@ def test_the_judge_sees_a_side_effect_a_wrong_answer_and_a_loop(kiosk: tuple[Sce
     scenario, data = kiosk
     row = data.rows("select * from orders where status = 'packed'")[0]["id"]
     task = Task("Where is it?", (ToolCall("get_order_status", {"order": row}),), ("packed",))
-    right = wanted(scenario, data, task)
+    before, right = data.dump(), wanted(scenario, data, task)
     asked = [(task.calls[0], Result("{}"))]
     done = Run([], text="It is packed.", ended="answer", calls=asked)
-    assert judge(task, done, data.dump(), right) == ""
-    assert (
-        judge(task, Run([], text="It is lost.", ended="answer", calls=asked), data.dump(), right)
-        == "does not say 'packed'"
-    )
-    assert (
-        judge(task, Run([], text="packed", ended="loop", calls=asked), data.dump(), right) == "ended by loop"
-    )
+    lost = Run([], text="It is lost.", ended="answer", calls=asked)
+    looped = Run([], text="packed", ended="loop", calls=asked)
+    assert judge(task, done, before, before, right) == ""
+    assert judge(task, lost, before, before, right) == "does not say 'packed'"
+    assert judge(task, looped, before, before, right) == "ended by loop"
+    assert judge(Task("Hello"), done, right, right, right) == "called a tool that was not asked for"
     data.rows("delete from orders where id = ?", row)
-    assert judge(task, done, data.dump(), right) == "changed the wrong things"
-    assert judge(Task("Hello"), done, right, right) == "called a tool that was not asked for"
+    assert judge(task, done, before, data.dump(), right) == "changed the wrong things"
+
+
+def test_a_call_that_failed_has_changed_nothing(kiosk: tuple[Scenario, Any]) -> None:
+    scenario, data = kiosk
+    before = data.dump()
+    tasks = {task.kind: task for task in scenario.draw(data, 20)}
+    for kind, why in (("order", "no call succeeded"), ("cart", "changed nothing")):
+        task = tasks[kind]
+        failed = [(task.calls[0], Result('{"error": "no such order"}', ok=False))]
+        run = Run([], text="It is done.", ended="answer", calls=failed)
+        assert judge(task, run, before, before, wanted(scenario, data, task)) == why
 
 
 def test_values_are_bound_and_what_is_not_there_is_told(kiosk: tuple[Scenario, Any]) -> None:

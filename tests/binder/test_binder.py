@@ -54,7 +54,9 @@ def test_post_build_runs_and_stops_at_the_first_error(dockerfile: str) -> None:
 def test_environment_holds_what_make_lab_installs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    needs = project["dependencies"] + [r for e in ("llamacpp", "widgets", "agents", "rag") for r in extras[e]]
+    made = re.search(r"^EXTRAS := ([\w,]+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert made
+    needs = project["dependencies"] + [r for e in ("llamacpp", *made[1].split(",")) for r in extras[e]]
     wanted = {name(r) for r in needs}
     lines = [line.strip(" -") for line in (ROOT / "binder" / "environment.yml").read_text().splitlines()]
     assert wanted - BINDER_HAS - {name(line) for line in lines} == set()

@@ -86,7 +86,7 @@ def report(why: object = ..., limits: object = ...) -> Report:
     ]
     small = replace(rows[0], model="pico", done=1)
     done = Task("hello"), Run([]), ""
-    score = Score("retail", (done,) * 20 + ((*done[:2], "did nothing"),) * 10)
+    score = Score("retail", (done,) * 20 + ((*done[:2], "changed nothing"),) * 10)
     load = Record(
         "load", {"settings": {"concurrency": 2}}, {"ttft": [0.03, 0.05]}, {"requests_per_s": 7.0, "lost": 0.0}
     )

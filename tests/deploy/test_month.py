@@ -64,7 +64,7 @@ def test_the_guides_table_adds_up_and_cannot_be_one_demand() -> None:
 
 def test_the_table_shows_its_inputs() -> None:
     shown = repr(Bills((fixed(FLAT, Prices()), serverless(FLAT, Prices())), (FLAT, Prices(), Box())))
-    for said in ("per_day 8.64e+04", "replica_month 100", "price_usd 500", "people's work"):
+    for said in ("per_day 86,400", "replica_month 100", "price_usd 500", "people's work"):
         assert said in shown
     assert "nan" in repr(Bills((serverless(Demand(0, 1, 1, 1, 1), Prices()),)))
 

@@ -108,6 +108,16 @@ def test_no_tools_and_no_wish_give_no_grammar() -> None:
     assert grammar_for(TOOLS, SAID, "copy") == copying_grammar(TOOLS, SAID)
 
 
+def test_a_required_call_leaves_no_room_for_words(nano: Model) -> None:
+    said = call("add_to_cart", '{"item": "red lamp", "quantity": 3}')
+    for held in (True, "copy"):
+        grammar = grammar_for(TOOLS, SAID, held, required=True)
+        assert grammar and not admits(nano.engine.context, grammar, "Hello!")
+        assert not admits(nano.engine.context, grammar, f"Well, {said}")
+    free, required = (grammar_for(TOOLS, SAID, True, required=must) for must in (False, True))
+    assert free and required and free.partition("calls ::=")[2] == required.partition("calls ::=")[2]
+
+
 def test_without_llama_cpp_python_calls_are_held_to_the_schemas_all_the_same(
     nano: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

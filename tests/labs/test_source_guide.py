@@ -184,7 +184,7 @@ def test_it_is_shown() -> None:
     block = Block("x", "python", "<h>", "0" * 16, "runs", "w", source="s")
     shown = Guide("t", [block])._repr_mimebundle_()
     assert "&lt;h&gt;" in shown["text/html"] and "<h>" not in shown["text/html"]
-    assert "1 blocks: 1 runs as written" in shown["text/plain"]
+    assert "1 blocks; runs as written: 1" in shown["text/plain"]
 
 
 def test_the_card_is_made_from_the_table() -> None:

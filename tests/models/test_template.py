@@ -80,7 +80,7 @@ def test_the_shipped_template_renders_a_whole_conversation(trusted: bool) -> Non
         {"role": "tool", "content": "sunny"},
     ]
     text = render(source, trusted, turns, tools=[{"type": "function", "function": {"name": "weather"}}])
-    assert '<tools>\n{"name": "weather"}\n</tools>' in text
+    assert '<tools>\n{"name": "weather"} "weather"\n</tools>' in text
     assert '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>' in text
     assert text.endswith("<tool_response>\nsunny\n</tool_response><|im_end|>\n<|im_start|>assistant\n")
 

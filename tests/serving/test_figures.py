@@ -15,7 +15,7 @@ from labkit.cli.main import app
 from labkit.cli.top import table
 from labkit.errors import EngineUnavailable, OptionInvalid
 from labkit.metrics.live import Live
-from labkit.serving.figures import Figures, fetch
+from labkit.serving.figures import Figures, Step, fetch, steps
 from labkit.serving.telemetry import SECONDS, Telemetry
 
 
@@ -70,6 +70,22 @@ def test_percentiles_at_the_edges() -> None:
     assert read(telemetry).quantile(1.0, "labkit_ttft_seconds") == pytest.approx(0.05)
     telemetry.ttft.observe(1e9)
     assert read(telemetry).quantile(1.0, "labkit_ttft_seconds") == SECONDS[-1], "beyond the last bound"
+
+
+def test_steps_tell_what_passed_between_two_looks() -> None:
+    telemetry = Telemetry()
+    looks = [(0.0, read(telemetry))]
+    for wait in (1.0, 3.0):
+        telemetry.ttft.observe(wait)
+    telemetry.request("/v1/models", "student").end(503)
+    telemetry.queue_depth.set(4)
+    telemetry.action_on.labels("shed_load").set(1)
+    looks += [(3.0, read(telemetry)), (6.0, read(telemetry))]
+    assert steps(looks) == [Step(3.0, 4, 2, 2.0, 1, ("shed_load",)), Step(6.0, 4, 0, 0.0, 0, ("shed_load",))]
+    assert str(steps(looks)[0]).endswith(
+        "4 wait;  2 answered after  2.0 s,  1 turned away; in force: shed_load"
+    )
+    assert steps(looks[:1]) == []
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from labkit.training.data import EMPHASIS, LEVELS, Example, Level, example, examples, lessons, skills
 from labkit.training.data.conversation import LETTERS, SIGNS
+from labkit.training.data.teaching import POINTED
 from labkit.training.heldout import worlds
 from labkit.training.heldout.build import build
 
@@ -157,6 +158,16 @@ def test_choosing_is_taught_on_one_offer_of_several_tools_under_plain_names() ->
             called.update(f"place {names.index(name)} of {len(names)}" for name in wanted)
     assert set(offered) == {2, 3, 4, 5}, offered
     assert 0.9 < called["place 0 of 3"] / called["place 2 of 3"] < 1.1, called
+
+
+def test_pointing_teaches_the_choice_alone() -> None:
+    for lesson in itertools.islice(lessons(4, {"pointing": 1.0}), 100):
+        names = [tool["function"]["name"] for tool in lesson[0].tools]
+        assert len(lesson) == POINTED and 2 <= len(names) <= 6
+        assert not any(tool["function"]["parameters"]["properties"] for tool in lesson[0].tools)
+        for e in lesson:
+            (call,) = e.messages[-1]["tool_calls"]
+            assert call["function"]["name"] in names and call["function"]["arguments"] == "{}"
 
 
 def test_lessons_teach_skills_in_the_shares_of_examples() -> None:

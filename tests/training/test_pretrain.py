@@ -15,8 +15,9 @@ from labkit.engines.llamacpp_convert import convert
 from labkit.engines.llamacpp_native import Context, LoadOptions
 from labkit.training.data import example, lessons
 from labkit.training.encoding import CHOICE_WEIGHT, Encoder, make_tokenizer, nano_template
+from labkit.training.guiding import Guide
 from labkit.training.network import Llama, Shape
-from labkit.training.packing import collate, planted, rows_of, stem_of
+from labkit.training.packing import batches, collate, planted, rows_of, stem_of
 from labkit.training.pretrain import Settings, Trainer, run
 
 pytestmark = pytest.mark.heavy
@@ -90,6 +91,54 @@ def test_every_token_of_the_model_is_scored_once(folder: Path) -> None:
     scored = batch.targets[batch.weights >= 1.0].tolist()
     assert scored == [i for ids, own in lesson for i, mine in zip(ids, own, strict=True) if mine]
     assert batch.tokens == len(row.ids) and batch.examples == len(lesson)
+
+
+def test_the_guides_lead_to_what_is_written_next(folder: Path) -> None:
+    encoder = Encoder(make_tokenizer(folder / "tokenizer.json", 1))
+    mix = {"short": 0.2, "medium": 0.2, "full": 0.2, "pointing": 0.2, "routing": 0.2}
+    stream = batches(
+        lessons(6, mix), encoder, random.Random(6), tokens=3_072, prompt_weight=0.05, prompt_sample=0.1
+    )
+    words, sources = Guide(encoder).words, set()
+    for batch in itertools.islice(stream, 8):
+        for row, head, start, to in batch.guides.T.tolist():
+            ids = batch.ids[row]
+            assert to <= start and ids[to] == ids[start + 1] and batch.mask[row, 0, start, to] == 0
+            sources.add((head, words[ids[start]], words[ids[to - 1]]))
+    assert (0, ' "', ' "') in sources, "no tool's name is looked up where the offer ends with it"
+    assert {head for head, *_ in sources} == {0, 1}
+
+
+def test_a_number_is_not_looked_up_within_another_one(folder: Path) -> None:
+    encoder = Encoder(make_tokenizer(folder / "tokenizer.json", 1))
+    said, written = (encoder.tokenizer.encode(text).ids for text in ("room 141, floor 4 of 40", '{"at": 4}'))
+    mine = [False] * len(said) + [True] * len(written)
+    ((head, at, to),) = Guide(encoder)(said + written, mine)
+    assert (head, encoder.tokenizer.decode((said + written)[at:])) == (1, "4}")
+    assert encoder.tokenizer.decode(said[:to]) == "room 141, floor "
+
+
+def test_what_is_guided_is_where_the_layer_looks(folder: Path) -> None:
+    net = Trainer(folder, TINY, Settings(threads=1, fuse=False)).net
+    ids = torch.randint(0, 4096, (2, 12))
+    with torch.no_grad():
+        net(ids)
+        rows, heads, columns = torch.tensor([1]), torch.tensor([0]), torch.tensor([7])
+        looked = torch.softmax(net.looks(rows, heads, columns)[0, :8], 0)
+        attention = net.layers[net.guided].self_attn
+        x, cos, sin = net.before
+        q, k, v = attention.project(net.layers[net.guided].input_layernorm(x), cos, sin)
+        mixed = torch.nn.functional.scaled_dot_product_attention(q[:, :1], k, v, is_causal=True)
+    torch.testing.assert_close(looked @ v[1, 0, :8], mixed[1, 0, 7])
+
+
+def test_a_run_can_begin_with_other_weights(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    begun = Trainer(tmp_path, TINY, Settings(threads=1, fuse=False), start=folder)
+    trained = Trainer(folder, TINY, Settings(threads=1, fuse=False))
+    for name, weight in trained.net.state_dict().items():
+        torch.testing.assert_close(begun.net.state_dict()[name], weight, atol=1e-3, rtol=1e-3)
+    assert begun.step == 0
 
 
 def test_a_run_goes_on_where_it_stopped(folder: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from labkit.errors import OptionInvalid
 from labkit.metrics.agent_eval import Share
 from labkit.metrics.levels import Level, LevelTable
-from labkit.widgets.charts import Chart, bars, histogram, pareto
+from labkit.widgets.charts import Chart, Series, bars, histogram, pareto
 
 PLOTLY = "application/vnd.plotly.v1+json"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -73,6 +73,19 @@ def test_the_front_is_what_nothing_beats(table: LevelTable) -> None:
     assert list(front.labels) == ["Q2_K", "Q5_K_M", "Q8_0"] and list(beaten.labels) == ["Q5_1"]
     assert list(front.x) == [3, 6, 8] and list(front.y) == [0.2, 0.01, 0.002]
     assert chart.spec["layout"]["yaxis"]["type"] == "log"
+
+
+def test_names_of_neighbours_on_the_front_stand_below_and_above(table: LevelTable) -> None:
+    chart = pareto(table)
+    assert chart.spec["data"][0]["textposition"] == ["bottom left", "top right", "bottom left"]
+    ends = {e.text: e.attrib["text-anchor"] for e in picture(chart).iter(f"{SVG}text")}
+    assert [ends[name] for name in ("Q2_K", "Q5_K_M", "Q8_0")] == ["end", "start", "end"]
+
+
+def test_points_fill_the_frame_whatever_their_height() -> None:
+    chart = Chart("", "", "", (Series("", "points", (1, 2), (50, 51), ("a", "b")),))
+    heights = [float(circle.attrib["cy"]) for circle in picture(chart).iter(f"{SVG}circle")]
+    assert abs(heights[0] - heights[1]) > 150
 
 
 def test_a_zero_on_a_logarithmic_axis_is_left_out_and_named(table: LevelTable) -> None:

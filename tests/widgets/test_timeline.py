@@ -21,6 +21,11 @@ def test_it_stays_small_however_long_the_answer() -> None:
     assert len(Timeline(reply(stamps, 5.0))._repr_mimebundle_()["text/html"]) < 8_000
 
 
+def test_its_labels_never_stand_on_each_other() -> None:
+    for first, writing in ((0.001, "54.0"), (0.5, "322.0"), (0.99, "586.0")):
+        assert f'x="{writing}" y="10"' in Timeline(reply((first, 1.0), 1.0))._html()
+
+
 def test_one_token_has_no_pace() -> None:
     assert "nan" not in repr(Timeline(reply((0.1,), 0.2)))
 

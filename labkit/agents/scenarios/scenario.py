@@ -152,14 +152,15 @@ def evaluate(
     results = []
     with TemporaryDirectory() as folder:
         first = scenario.create(Path(folder) / "first.db", seed)
-        data = Data(Path(folder) / "now.db")
+        data, before = Data(Path(folder) / "now.db"), first.dump()
         for task in scenario.draw(first, n, seed):
             shutil.copyfile(first.path, data.path)
             tools, asked = scenario.guarded(data), scenario.instructions
             run = Agent(model, tools, instructions=asked, **{**SETTINGS, **settings}).run(task.text)
             after = data.dump()
             shutil.copyfile(first.path, data.path)
-            results.append((task, run, judge(task, run, after, wanted(scenario, data, task))))
+            verdict = judge(task, run, before, after, wanted(scenario, data, task))
+            results.append((task, run, verdict))
             progress()
     return Score(scenario.name, tuple(results))
 
@@ -172,13 +173,13 @@ def wanted(scenario: Scenario, data: Data, task: Task) -> list[str]:
     return data.dump()
 
 
-def judge(task: Task, run: Run, after: Sequence[str], right: Sequence[str]) -> str:
-    """Say why a task was not done, "" if it was."""
+def judge(task: Task, run: Run, before: Sequence[str], after: Sequence[str], right: Sequence[str]) -> str:
+    """Say why a task was not done, "" if it was; the data as they were, as they are, and as they should be."""
     if list(after) != list(right):
-        return "changed the wrong things" if run.calls else "did nothing"
+        return "changed the wrong things" if list(after) != list(before) else "changed nothing"
     called = any(result.ok for _, result in run.calls)
     if called != bool(task.calls):
-        return "called a tool that was not asked for" if called else "did nothing"
+        return "called a tool that was not asked for" if called else "no call succeeded"
     said = run.text.lower()
     if missing := [word for word in task.says if word.lower() not in said]:
         return f"does not say {missing[0]!r}" if len(missing[0]) < 20 else "does not say what was found"

@@ -63,14 +63,16 @@ def route(d: Draw) -> Draft:
     if d.level in ("medium", "full") and not plain and d.chance(0.25):
         return handoff(d, rows, labels)
     ways = {label: row.messages for label, row in zip(labels, rows, strict=True)}
-    lines = labels if plain else [f"{name}: {row.text}" for name, row in zip(labels, rows, strict=True)]
+    # A label stands after what it is for: a model that reads from left to right then knows, as it meets the label's
+    # first letters, what it would choose.
+    lines = labels if plain else [f"{row.text} -> {name}" for name, row in zip(labels, rows, strict=True)]
     if plain:  # the message must hold the label's word where the topic is made up
         for label, row in zip(labels, rows, strict=True):
             ways[label] = tuple(form for form in row.messages if row.name in form) or row.messages
     elif d.chance(0.15):
         other = d.choice(("other", "general", "none"))
         ways.setdefault(other, d.lists["elsewhere"])
-        lines.append(f"{other}: everything else")
+        lines.append(f"everything else -> {other}")
     bullet = d.choice(("- ", "", "* "))
     block = " " + ", ".join(lines) if plain else "".join(f"\n{bullet}{line}" for line in lines)
     intro, (message, target) = d.line("route heads") + block, sent(d, ways)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from . import tools as toolbox
+from .asking import draw_values
 from .chain_skills import parallel
-from .conversation import Draft, others, size, system
+from .conversation import Draft, before, calls, others, request, size, system
 from .dialect import translate
 from .draw import Draw, Level
 from .making import BOUNDS, MAKERS, Example, drafted, example, finished, pick, shuffled, skills
@@ -21,15 +22,16 @@ from .tools import SEARCH, STYLES, Tool, build, group, offer
 from .world import TRAINING, World
 
 # What a lesson may be: examples of a level, choosing among tools under plain names, or sending messages on.
-Course = Level | Literal["choosing", "routing"]
+Course = Level | Literal["pointing", "choosing", "routing"]
 # Skills that can be practised on any offer of tools, those on one text, and on how many requests each is used.
 PRACTISED = (call, answer, parallel, missing, no_tool)
 QUESTIONED = (route, extract, passage, memory)
 # What a model learns late is shown more often in lessons than `examples` has it.
-EMPHASIS = {"missing": 1.5, "no_tool": 1.7, "route": 1.5, "extract": 1.5, "passage": 2.0, "memory": 1.4}
+EMPHASIS = {"missing": 1.5, "no_tool": 1.7, "route": 1.8, "extract": 2.0, "passage": 2.5, "memory": 1.8}
 TRIES = 10  # to make a conversation that is short enough
 PLAIN = 1.5  # of `World.own_names`: three names in four are the tool's own words alone
 CHOICE_TOKENS = 700
+POINTED = 12  # requests to one offer of tools
 CHOICES = {"call": 8.0, "no_tool": 1.0, "missing": 1.0}
 REQUESTS: dict[Level, int] = {"short": 4, "medium": 6, "full": 8}
 
@@ -47,8 +49,8 @@ def lessons(
     courses, shares = zip(*(mix or {"full": 1.0}).items(), strict=True)
     while True:
         level = rng.choices(courses, shares)[0]
-        if level == "choosing":
-            yield choosing(rng, world)
+        if level in ("choosing", "pointing"):
+            yield (choosing if level == "choosing" else pointing)(rng, world)
             continue
         if level == "routing":
             yield questions(Draw(rng, world, rng.choice(tuple(REQUESTS))), "route")
@@ -89,14 +91,41 @@ def practice(d: Draw, weights: Mapping[str, float]) -> list[Example]:
 
 def choosing(rng: random.Random, world: World) -> list[Example]:
     """Make requests to two to five tools under names that say what they do, each request to another tool."""
+    d, tools = told_apart(rng, world, (2, 2, 3, 3, 4, 5))
+    return requested(d, tools, CHOICES, CHOICE_TOKENS, 8)
+
+
+def pointing(rng: random.Random, world: World) -> list[Example]:
+    """Make requests to three to six tools that take no arguments: all there is to learn is the choice."""
+    d, tools = told_apart(rng, world, (3, 4, 5, 6), bare)
+    schemas = translate(d.rng, shuffled(d.rng, Draft([], [bare(tool) for tool in tools])))
+    made = []
+    for _ in range(POINTED):
+        tool = d.choice(tools)
+        asked = request(d, tool, draw_values(d, tool, 0.1))
+        made.append(finished("call", d.level, Draft([*before(d), asked, calls((bare(tool), {}))]), schemas))
+    return made
+
+
+def told_apart(
+    rng: random.Random, world: World, counts: Sequence[int], shown: Callable[[Tool], Tool] = lambda tool: tool
+) -> tuple[Draw, list[Tool]]:
+    """Build one of `counts` tools under names that say what they do, no two for the same requests."""
     d = Draw(rng, replace(world, own_names=PLAIN), "short" if rng.random() < 0.4 else "medium")
     d.head = system(d)
     form, offered = d.choice(STYLES), dict[str, Tool]()
-    while not 1 < len(offered) or size(Draft([], list(offered.values()))) > CHOICE_TOKENS * 0.6:
-        families = [toolbox.pick(d, made=0.2) for _ in range(d.choice((2, 2, 3, 3, 4, 5)))]
+    while not 1 < len(offered) or size(Draft([], [shown(t) for t in offered.values()])) > CHOICE_TOKENS * 0.6:
+        families = [toolbox.pick(d, made=0.2) for _ in range(d.choice(counts))]
         apart = {group(family): family for family in families}.values()
         offered = {tool.name: tool for tool in (build(d, family, form) for family in apart)}
-    return requested(d, list(offered.values()), CHOICES, CHOICE_TOKENS, 8)
+    return d, list(offered.values())
+
+
+def bare(tool: Tool) -> Tool:
+    """Return the tool without its parameters."""
+    function = tool.schema["function"]
+    function = {**function, "parameters": {"type": "object", "properties": {}, "required": []}}
+    return replace(tool, params=(), names={}, schema={**tool.schema, "function": function})
 
 
 def requested(
