@@ -28,18 +28,9 @@ _HOME = {
     "LabkitError": "labkit.errors",
 }
 __all__ = [
-    "Chunk",
-    "Engine",
-    "GenerationOptions",
-    "LabkitError",
-    "Model",
-    "Reply",
-    "ToolCall",
-    "catalog",
-    "doctor",
-    "load",
-    "tool_schema",
-]
+    "Chunk", "Engine", "GenerationOptions", "LabkitError", "Model", "Reply", "ToolCall", "catalog",
+    "doctor", "load", "tool_schema",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from labkit.engines.base import Engine, Model

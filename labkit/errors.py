@@ -22,6 +22,8 @@ A message has two parts: what failed with the value seen, and what to type next.
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class LabkitError(Exception):
     """Say what failed and what to do about it.
@@ -65,6 +67,11 @@ class StorageFailed(LabkitError):
 
 class OptionInvalid(LabkitError):
     """An option whose value makes no sense."""
+
+    @classmethod
+    def of(cls, name: str, value: object, want: str) -> Self:
+        """Return the error for a value that `name` cannot have; `want` says what it can be."""
+        return cls(f"{name} cannot be {value!r:.60}", fix=want)
 
 
 class ContextOverflow(LabkitError):

@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from statistics import median
 from typing import Any, Literal
 
 from labkit.errors import OptionInvalid
@@ -53,19 +52,19 @@ class GenerationOptions:
             object.__setattr__(self, "stop", (self.stop,))
         elif isinstance(self.stop, list):
             object.__setattr__(self, "stop", tuple(self.stop))
-        _whole("max_tokens", self.max_tokens, 1, 1_000_000)
+        require_whole("max_tokens", self.max_tokens, 1, 1_000_000)
         _number("temperature", self.temperature, 0.0, 5.0)
-        _whole("top_k", self.top_k, 0, 1_000_000)
+        require_whole("top_k", self.top_k, 0, 1_000_000)
         _number("top_p", self.top_p, 0.0, 1.0)
         _number("min_p", self.min_p, 0.0, 1.0)
         _number("repeat_penalty", self.repeat_penalty, 0.1, 10.0)
         if self.seed is not None:
-            _whole("seed", self.seed, 0, 2**32 - 1)
+            require_whole("seed", self.seed, 0, 2**32 - 1)
         _stops(self.stop)
         if self.tool_choice not in ("auto", "none", "required"):
-            raise _invalid("tool_choice", self.tool_choice, "'auto', 'none' or 'required'")
+            raise OptionInvalid.of("tool_choice", self.tool_choice, "'auto', 'none' or 'required'")
         if not isinstance(self.ignore_eos, bool):
-            raise _invalid("ignore_eos", self.ignore_eos, "True or False")
+            raise OptionInvalid.of("ignore_eos", self.ignore_eos, "True or False")
         _constraint(self.grammar, self.schema)
 
     @classmethod
@@ -81,41 +80,35 @@ class GenerationOptions:
         return cls(**(base | overrides))
 
 
-def _invalid(name: str, value: object, want: str) -> OptionInvalid:
-    seen = repr(value)
-    return OptionInvalid(
-        f"{name} cannot be {seen if len(seen) < 80 else seen[:77] + '...'}", fix=f"{name} must be {want}"
-    )
-
-
-def _whole(name: str, value: object, low: int, high: int) -> None:
+def require_whole(name: str, value: object, low: int, high: int) -> None:
+    """Raise `OptionInvalid` unless `value` is a whole number in the range."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise _invalid(name, value, f"a whole number from {low} to {high}")
+        raise OptionInvalid.of(name, value, f"a whole number from {low} to {high}")
 
 
 def _number(name: str, value: object, low: float, high: float) -> None:
     ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not ok or not low <= value <= high:  # type: ignore[operator]
-        raise _invalid(name, value, f"a number from {low:g} to {high:g}")
+        raise OptionInvalid.of(name, value, f"a number from {low:g} to {high:g}")
 
 
 def _stops(stop: object) -> None:
     if not isinstance(stop, tuple) or len(stop) > MAX_STOPS:
         count = f"{len(stop)} strings" if isinstance(stop, tuple) else stop
-        raise _invalid("stop", count, f"at most {MAX_STOPS} strings")
+        raise OptionInvalid.of("stop", count, f"at most {MAX_STOPS} strings")
     for text in stop:
         if not isinstance(text, str) or not 0 < len(text) <= 256:
-            raise _invalid("stop", text, "made of strings of 1 to 256 characters")
+            raise OptionInvalid.of("stop", text, "strings of 1 to 256 characters")
 
 
 def _constraint(grammar: str | None, schema: Mapping[str, Any] | None) -> None:
     if grammar is not None and schema is not None:
         raise OptionInvalid("both grammar and schema are set", fix="set one of them")
     if grammar is not None and (not isinstance(grammar, str) or not 0 < len(grammar) <= MAX_CONSTRAINT_CHARS):
-        raise _invalid("grammar", grammar, f"GBNF text of at most {MAX_CONSTRAINT_CHARS} characters")
+        raise OptionInvalid.of("grammar", grammar, f"GBNF text of at most {MAX_CONSTRAINT_CHARS} characters")
     if schema is not None:
         if not isinstance(schema, Mapping):
-            raise _invalid("schema", schema, "a JSON schema (a dict)")
+            raise OptionInvalid.of("schema", schema, "a JSON schema (a dict)")
         if _depth(schema) > MAX_CONSTRAINT_DEPTH:
             raise OptionInvalid(
                 f"schema is nested deeper than {MAX_CONSTRAINT_DEPTH} levels",
@@ -213,11 +206,6 @@ class Timing:
     def itl(self) -> tuple[float, ...]:
         """Return every gap between streamed outputs, in seconds."""
         return tuple(b - a for a, b in zip(self.stamps, self.stamps[1:], strict=False))
-
-    @property
-    def median_itl(self) -> float:
-        """Return the median gap between outputs in seconds (NaN for fewer than two)."""
-        return median(self.itl) if len(self.stamps) > 1 else math.nan
 
     @property
     def tokens_per_second(self) -> float:

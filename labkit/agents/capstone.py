@@ -31,11 +31,8 @@ from labkit.types import ToolCall
 
 TASKS, FRESH = 12, (12, 30, 93)  # tasks for choosing; those for judging it: 93 make ±10 points or less
 ASK = "Hello! Who are you?"
-ASKED = (
-    "What can you do for me?",
-    "When are you open?",
-    "Tell me about this place.",
-)  # new each time: nothing cached
+# New each time: nothing cached.
+ASKED = ("What can you do for me?", "When are you open?", "Tell me about this place.")
 WORDS = 8  # the least that a sentence on limits has
 
 

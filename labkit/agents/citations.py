@@ -20,10 +20,7 @@ INSTRUCTIONS = f"Answer in a few words, from the user's text alone. If it is not
 REFUSALS = ("does not say", "not in the text", "not mention", "do not know", "don't know", "no information")
 ARTICLES = {"the", "a", "an"}
 SUPPORT = 0.6  # of an answer's words must stand in the sentence that is cited
-SPAN, CHATTER = (
-    6,
-    20,
-)  # words: the longest span that may be copied; what a right answer may say around the value
+SPAN, CHATTER = 6, 20  # words: the longest span that may be copied; what a right answer says around the value
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -41,9 +38,8 @@ class Answer:
 
     def __repr__(self) -> str:
         cited = f"[{self.source.document}, {self.source.title}] “{self.sentence}”" if self.source else ""
-        return (
-            f"{self.text}\n  {cited or ('refused' if self.refused else 'unsupported: no sentence holds it')}"
-        )
+        why = "refused" if self.refused else "unsupported: no sentence holds it"
+        return f"{self.text}\n  {cited or why}"
 
 
 def narrow(dense: Dense, question: str, passage: Passage, keep: int = 1) -> Passage:

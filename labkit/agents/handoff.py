@@ -84,9 +84,8 @@ def help_desk(triage: Model, specialists: Mapping[str, Model], route: Route | No
     builder = HandoffBuilder(participants=[first, *others]).with_start_agent(first)
     for agent in others:
         builder.add_handoff(first, [agent])
-    with _quiet(
-        "agent_framework_orchestrations._handoff"
-    ):  # it warns of agents that hand nothing on: ours shall not
+    # It warns of agents that hand nothing on: ours shall not.
+    with _quiet("agent_framework_orchestrations._handoff"):
         return builder.build()
 
 

@@ -18,8 +18,7 @@ from agent_framework import (
     Message,
 )
 
-from labkit.errors import OptionInvalid
-from labkit.types import ToolCall
+from labkit.types import ToolCall, require_whole
 
 
 class AtMost(AgentMiddleware):
@@ -29,8 +28,7 @@ class AtMost(AgentMiddleware):
     """
 
     def __init__(self, limit: int) -> None:
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise OptionInvalid(f"limit cannot be {limit!r:.40}", fix="a whole number from 1 up")
+        require_whole("limit", limit, 1, 10**6)
         self.limit, self.running, self.most = limit, 0, 0
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 

@@ -27,13 +27,8 @@ import labkit
 from labkit.errors import ToolDenied
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-READS = (
-    "os.listdir",
-    "os.scandir",
-    "os.chdir",
-    "os.walk",
-    "os.fwalk",
-)  # any other event of os with a path writes
+# Any other event of os with a path writes.
+READS = ("os.listdir", "os.scandir", "os.chdir", "os.walk", "os.fwalk")
 HARMLESS = ("socket.__new__", "socket.gethostname")
 PROCESSES = frozenset(
     "subprocess.Popen os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn os.kill os.killpg os.startfile "

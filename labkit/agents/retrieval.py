@@ -27,9 +27,8 @@ from labkit.metrics.table import Table
 CORPUS = Path(labkit.__file__).parents[1] / "datasets" / "edge_rag"
 FUSION, RESAMPLES = 60, 2000
 Array = NDArray[np.float32]
-Index: TypeAlias = (
-    "BM25 | Dense | Hybrid"  # scores(questions): a row for each question, a column for each text
-)
+# scores(questions): a row for each question, a column for each text.
+Index: TypeAlias = "BM25 | Dense | Hybrid"
 
 
 class Passage(NamedTuple):

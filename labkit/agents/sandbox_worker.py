@@ -30,10 +30,7 @@ def program() -> list[tuple[int, int, int, int]]:
     audit, clone, refused = CALLS[platform.machine()]
     steps = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, audit), (RETURN, 0, 0, KILL), (LOAD, 0, 0, 0)]
     steps += [(AT_LEAST, 0, 1, 0x40000000), (RETURN, 0, 0, KILL)]  # the same calls by other numbers (x32)
-    steps += [
-        (EQUAL, 0, 1, CLONE3),
-        (RETURN, 0, 0, UNKNOWN),
-    ]  # libc then takes clone, whose flags can be read
+    steps += [(EQUAL, 0, 1, CLONE3), (RETURN, 0, 0, UNKNOWN)]  # libc takes clone: its flags can be read
     for number in (*refused, IO_URING):
         steps += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE)]
     steps += [(EQUAL, 0, 3, clone), (LOAD, 0, 0, 16), (ANY_BIT, 1, 0, CLONE_THREAD)]  # threads may be

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare, require_function
 from labkit.deploy.cost import GUIDE
 
 lab = Exercises("appendix")
@@ -18,8 +18,7 @@ NAMES = {
 
 
 def _there(there: Callable[[str, str], bool]) -> str:
-    if not callable(there):
-        raise Wrong("give the function itself, without brackets: there")
+    require_function(there, "there")
     for (module, name), right in NAMES.items():
         try:
             said = there(module, name)
@@ -84,11 +83,8 @@ def _fewer(percent: float) -> str:
         37.5: "that is the saving of the whole bill: take the elastic parts alone",
         100 * (first / second - 1): "divide by the first row's elastic part, not by the second's",
     }
-    if not abs(percent - right) < 0.5:  # written so that NaN is wrong, too
-        near = (why for value, why in reasons.items() if abs(percent - value) < 0.2)
-        raise Wrong(
-            next(near, f"the elastic part is ${first:g} in the first row and ${second:g} in the second")
-        )
+    formula = f"the elastic part is ${first:g} in the first row and ${second:g} in the second"
+    compare(percent, right, reasons, formula)
     return "and a replica more or less writes no token more or less"
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import html
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,11 +24,33 @@ from labkit.testing import watch
 State = Literal["not attempted", "wrong", "right"]
 SIGNS = {"not attempted": "○", "wrong": "✗", "right": "✓", "hint": "?", "solution": "="}
 GREY, RED, GREEN, BLUE = "#7f7f7f", "#D55E00", "#009E73", "#0072B2"  # Okabe–Ito, but for the grey
+FUNCTION = "give the function itself, without brackets: {}"
 COLOURS = {"not attempted": GREY, "wrong": RED, "right": GREEN, "hint": BLUE, "solution": BLUE}
 
 
 class Wrong(Exception):
     """Say, in words a student can act on, what is not right yet."""
+
+
+def number(value: Any, what: str = "a number") -> float:
+    """Return an answer as a number; raise `Wrong` for what is none."""
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise Wrong(f"give {what}, not {value!r:.60}")
+    return float(value)
+
+
+def require_function(value: Any, name: str) -> None:
+    """Raise `Wrong` for an answer that is no function."""
+    if not callable(value):
+        raise Wrong(FUNCTION.format(name))
+
+
+def compare(value: Any, right: float, reasons: Mapping[Any, str], formula: str, within: float = 0.01) -> None:
+    """Raise `Wrong` unless a number is right within a share; one near a value of `reasons` is told why it is wrong."""
+    given = number(value)
+    if not abs(given - right) <= within * abs(right):  # written so that NaN is wrong, too
+        near = (why for other, why in reasons.items() if abs(given - other) <= min(within, 0.01) * abs(other))
+        raise Wrong(next(near, f"{given:,.4g} is not it: {formula}"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, number, require_function
 from labkit.engines.base import Model
 from labkit.engines.toolschema import tool_schema
 from labkit.models.hardware import machine
@@ -17,8 +17,7 @@ lab = Exercises("01")
 
 
 def _largest(billions: float) -> str:
-    if isinstance(billions, bool) or not isinstance(billions, int | float):
-        raise Wrong(f"give a number of billions, not {billions!r}")
+    number(billions, "a number of billions")
     expected = machine().memory_available / 2 * 8 / BITS / 1e9
     if billions > 1e6:
         raise Wrong("that looks like a number of parameters: divide by 1e9")
@@ -61,8 +60,7 @@ q2 = lab.add(
 
 
 def _light(m: Model, tool: Callable[..., Any]) -> str:
-    if not callable(tool):
-        raise Wrong("give the function itself, without brackets: set_light")
+    require_function(tool, "set_light")
     function = tool_schema(tool)["function"]
     kinds = {name: p.get("type") for name, p in function["parameters"]["properties"].items()}
     if kinds != {"room": "string", "on": "boolean"}:
@@ -89,8 +87,7 @@ q3 = lab.add(
 
 
 def _speed(reply: Reply, speed: float) -> str:
-    if isinstance(speed, bool) or not isinstance(speed, int | float):
-        raise Wrong(f"give a number of tokens per second, not {speed!r}")
+    number(speed, "a number of tokens per second")
     expected = reply.timing.tokens_per_second
     if abs(speed * expected - 1) < 0.05:
         raise Wrong("that is seconds per token: turn it over")

@@ -12,7 +12,7 @@ from labkit.agents.taxonomy.language import Row
 from labkit.agents.taxonomy.route import Place, Town, search
 from labkit.agents.taxonomy.taste import Learner, Tastes
 from labkit.agents.taxonomy.thermostat import TARGET, Room
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare, require_function
 
 PER_HOUR, PER_ERROR = 0.02, 0.04  # euros, assumed
 lab = Exercises("02")
@@ -23,11 +23,6 @@ def _number(what: str, value: Any) -> float:
     if given.size != 1 or given.dtype.kind not in "iuf" or not np.isfinite(given).all():
         raise Wrong(f"{what} must be one number, not {value!r:.60}")
     return float(given.item())
-
-
-def _function(name: str, value: Any) -> None:
-    if not callable(value):
-        raise Wrong(f"give the function itself, without brackets: {name}")
 
 
 def _kept(band: float) -> tuple[float, int]:
@@ -57,7 +52,7 @@ q1 = lab.add(
 
 
 def _estimate(estimate: Callable[[Place], float]) -> str:
-    _function("estimate", estimate)
+    require_function(estimate, "estimate")
     for x, y in np.ndindex(20, 14):
         left, said = 32 - x - y, _number("an estimate", estimate((x, y)))
         if said > left + 1e-9:
@@ -99,7 +94,7 @@ def _regret(update: Callable[[float, float, int], float]) -> float:
 
 
 def _update(update: Callable[[float, float, int], float]) -> str:
-    _function("update", update)
+    require_function(update, "update")
     first, late = (_number("the new estimate", update(0.0, 1.0, count)) for count in (1, 500))
     if not 0 < late <= 1:
         raise Wrong("an estimate of 0 must move toward a reward of 1, and not beyond it")
@@ -126,16 +121,15 @@ def _euros(row: Row) -> float:
 
 
 def _cost(rows: Sequence[Row], cost: Callable[[Row], float]) -> str:
-    _function("cost", cost)
+    require_function(cost, "cost")
     given, right = (f(Row("a task", "an agent", 3, 4, 0.9)) for f in (cost, _euros))
     reasons = {
         right - PER_ERROR / 4: "that is the machine's time alone: a wrong decision costs, too",
         right + PER_ERROR / 2: "that charges for the right decisions: wrong are 1 - row.hits / row.n",
         0.9 * PER_HOUR + PER_ERROR / 4: "seconds are no hours: divide them by 3,600",
     }
-    if abs(_number("cost(row)", given) / right - 1) > 1e-4:
-        near = (why for value, why in reasons.items() if abs(given / value - 1) < 1e-4)
-        raise Wrong(next(near, f"for 3 right of 4 in 0.9 s each it gives {given:.6g}, not {right:.6g}"))
+    formula = f"for 3 right of 4 in 0.9 s each it should be {right:.6g}"
+    compare(_number("cost(row)", given), right, reasons, formula, within=1e-4)
     best = {row.task: row.agent for row in sorted(rows, key=_euros, reverse=True)}
     return "the cheapest in your table: " + "; ".join(f"{task}: {best[task]}" for task in sorted(best))
 

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from labkit.agents.routing import Attempt, ask
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare
 from labkit.engines.registry import load
 from labkit.models.sizes import SHAPES, memory
 from labkit.types import Message
 
 lab = Exercises("03")
-
-
-def _compare(given: Any, right: float, slack: float, reasons: Mapping[float, str], formula: str) -> None:
-    """Raise `Wrong`, with the reason that belongs to the value, unless it is right within a share `slack`."""
-    if isinstance(given, bool) or not hasattr(given, "__float__"):
-        raise Wrong(f"give a number, not {given!r:.60}")
-    value = float(given)
-    if not abs(value - right) <= slack * abs(right):  # written so that NaN is wrong, too
-        near = (why for other, why in reasons.items() if abs(value - other) <= 0.01 * abs(other))
-        raise Wrong(f"{value:,.4g} is not it: {next(near, formula)}")
 
 
 def _tools(sizes: Sequence[int], answer: float) -> str:
@@ -32,7 +22,7 @@ def _tools(sizes: Sequence[int], answer: float) -> str:
         (both - alone) / alone: "divide by all tokens, not by the question's",
         float(both - alone): "that is how many tokens; divide by sizes[-1]",
     }
-    _compare(answer, (both - alone) / both, 0.01, reasons, "(with − without) / with")
+    compare(answer, (both - alone) / both, reasons, "(with − without) / with")
     return f"{(both - alone) / both:.0%} of what is read for this question are tools"
 
 
@@ -51,7 +41,7 @@ def _context(answer: float) -> str:
         right * 2: "off by two; there is a key and a value, and either has two bytes a number",
         right * shape.kv_heads / shape.heads: "that counts all heads, but only KV heads are kept",
     }
-    _compare(answer, right, 0.02, reasons, "weights / bytes of cache a token")
+    compare(answer, right, reasons, "weights / bytes of cache a token", within=0.02)
     return f"about {right:,.0f} tokens (estimated), at {need.kv:,} bytes each"
 
 
@@ -72,8 +62,8 @@ def _latency(start: float, slope: float, tpot: float, answer: float) -> str:
         start + 640 * slope: "a token written costs tpot, not slope",
         start + 600 * tpot + 40 * slope: "slope is for a token read, tpot for a token written",
     }
-    slack = 0.005 + abs(tpot / total)  # 40 gaps will do, too
-    _compare(answer, total, slack, reasons, "start + reading + writing")
+    within = 0.005 + abs(tpot / total)  # 40 gaps will do, too
+    compare(answer, total, reasons, "start + reading + writing", within)
     return f"{total:.1f} ms: {first:.1f} to the first token, then {writing:.1f}"
 
 
@@ -139,7 +129,7 @@ def _cheaper(function: Callable[[float, float], float]) -> str:
             (1 - share) * ratio + share: "prices may be averaged, factors may not",
         }
         formula = f"times_cheaper({ratio:g}, {share:g}), where the router costs 1/ratio + handed_over"
-        _compare(function(ratio, share), right, 0.001, reasons, formula)
+        compare(function(ratio, share), right, reasons, formula, within=0.001)
     return "a small model at a 20th of the price that keeps 75 % makes it 3.3 times cheaper"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare
 from labkit.metrics.levels import Level, LevelTable
 from labkit.models.sizes import SHAPES, Shape, memory, weight_bytes
 
@@ -49,8 +49,15 @@ def _block(block: Array, step: float, codes: Sequence[float] | Array) -> str:
         raise Wrong(f"step is one number for the whole block, not {np.size(step)}")
     found, given = np.asarray(codes, dtype=np.float64).ravel(), float(np.asarray(step).item())
     right = float(np.abs(block).max()) / 127
-    if not np.isfinite(given) or abs(given / right - 1) > 0.002:  # float16 keeps 11 bits
-        raise Wrong(_wrong_step(block, given, right))
+    reasons = {
+        float(block.max()) / 127: "the largest weight is not the one of largest size: take np.abs first",
+        right * 127 / 128: "8 bits have the codes -128 to 127; Q8_0 uses -127 to 127, so divide by 127",
+        float(block.max() - block.min()) / 255: "that spreads the codes from least to greatest; Q8_0 is "
+        "symmetric: max |w| / 127",
+        1 / right: "turned over: a step is a size of weights, max |w| / 127",
+    }
+    formula = "the step must take the weight of largest size to the code 127 or -127"
+    compare(given, right, reasons, formula, within=0.002)  # float16 keeps 11 bits
     if found.shape != (32,):
         raise Wrong(f"a block has 32 codes, not {found.size}")
     if not np.array_equal(found, np.rint(found)):
@@ -63,23 +70,6 @@ def _block(block: Array, step: float, codes: Sequence[float] | Array) -> str:
         raise Wrong(f"code {at} is {found[at]:.0f}, but the weight is {exact[at]:.2f} steps")
     worst = float(np.abs(found * given - block).max())
     return f"no weight is off by more than {worst:.5f}; half a step is {right / 2:.5f}"
-
-
-def _wrong_step(block: Array, given: float, right: float) -> str:
-    spread = float(block.max() - block.min())
-    reasons = {
-        float(block.max()) / 127: "the largest weight is not the one of largest size: take np.abs first",
-        float(np.abs(block).max())
-        / 128: "8 bits have the codes -128 to 127; Q8_0 uses -127 to 127, so divide by 127",
-        spread / 255: "that spreads the codes from least to greatest; Q8_0 is symmetric: max |w| / 127",
-        1 / right: "turned over: a step is a size of weights, max |w| / 127",
-    }
-    near = (
-        why
-        for value, why in reasons.items()
-        if np.isfinite(given) and abs(given - value) < 0.002 * abs(value)
-    )
-    return next(near, f"step is {given:.6g}; it must take the weight of largest size to the code 127 or -127")
 
 
 q2 = lab.add(

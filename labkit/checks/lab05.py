@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare
 from labkit.engines.base import Model
 from labkit.engines.llamacpp_sampling import admits, kept_tokens
 from labkit.models.gguf import GGUFInfo
@@ -28,9 +27,7 @@ def _per_token(info: GGUFInfo, answer: float) -> str:
         / heads
         * info.number("llama.attention.head_count"): "only the KV heads are kept: head_count_kv",
     }
-    if float(answer) != right:
-        why = f"{answer:,} is not it: 2 × layers × KV heads × length of a key, each of 2 bytes"
-        raise Wrong(reasons.get(float(answer), why))
+    compare(answer, right, reasons, "2 × layers × KV heads × length of a key, each of 2 bytes", within=1e-9)
     return f"{right:,} bytes, so 2,048 tokens take {2048 * right / 1e6:.1f} MB"
 
 
@@ -141,7 +138,7 @@ q4 = lab.add(
 def _speed_up(speed_up: Callable[[float, int, float], float], alpha: float, c: float) -> str:
     for a, gamma, cost in ((0.8, 4, 0.05), (0.5, 1, 0.5), (0.9, 8, 0.1), (0.0, 4, 0.25)):
         tokens, steps = sum(a**i for i in range(gamma + 1)), gamma * cost + 1
-        found, right = float(speed_up(a, gamma, cost)), tokens / steps
+        right = tokens / steps
         reasons = {
             tokens: "these are the tokens of a check: divide by the steps, γc + 1",
             (tokens - a**gamma) / steps: "the check itself brings a token, too: the exponent is γ + 1",
@@ -149,10 +146,8 @@ def _speed_up(speed_up: Callable[[float, int, float], float], alpha: float, c: f
             tokens / (gamma * cost): "the check itself takes a step, too: γc + 1",
             1 / right: "that is steps / tokens: turn it over",
         }
-        if not math.isclose(found, right, rel_tol=0.001):
-            told = f"for α = {a}, γ = {gamma}, c = {cost} it should be {right:.3f}, not {found:.3f}"
-            near = (why for value, why in reasons.items() if math.isclose(found, value, rel_tol=0.001))
-            raise Wrong(next(near, told))
+        formula = f"for α = {a}, γ = {gamma}, c = {cost} it should be {right:.3f}"
+        compare(speed_up(a, gamma, cost), right, reasons, formula, within=0.001)
     if not alpha < 1:
         return "every guess was right: as far as that holds, longer drafts only gain"
     best = max(range(1, 17), key=lambda gamma: speed_up(alpha, gamma, c))

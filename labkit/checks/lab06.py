@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare
 from labkit.engines.onnx_graph import Graph, Node, make_graph, read_graph
 from labkit.engines.onnx_session import HERE, Figures, optimize
 
@@ -13,26 +13,18 @@ LEAST_NODES = 5
 lab = Exercises("06")
 
 
-def _number(value: float, what: str) -> float:
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
-        raise Wrong(f"give {what} as a number, not {value!r:.60}")
-    return float(value)
-
-
 def _bits(graph: Graph, node: Node, answer: float) -> str:
     codes, scales = (graph.initializers[name] for name in node.inputs[1:3])
     rows, blocks, packed = codes.dims
     weights = rows * blocks * packed * 2
-    right, given = 8 * (codes.bytes + scales.bytes) / weights, _number(answer, "bits a weight")
+    right = 8 * (codes.bytes + scales.bytes) / weights
     reasons = {
         8 * codes.bytes / weights: "that is the codes alone: each block also has a scale",
         right / 8: "that is bytes a weight: a byte has 8 bits",
         2 * right: "a byte of the codes holds two weights of 4 bits, so there are twice as many weights",
         8 * scales.bytes / weights: "that is the scales alone: add the codes",
     }
-    if not abs(given / right - 1) < 0.01:
-        near = (why for value, why in reasons.items() if abs(given / value - 1) < 0.01)
-        raise Wrong(next(near, f"{given:.4g} is not it: 8 × (bytes of codes + bytes of scales) / weights"))
+    compare(answer, right, reasons, "8 × (bytes of codes + bytes of scales) / weights")
     return f"{right:g} bits: 4 for the code, {right - 4:g} for the share in a scale"
 
 
@@ -77,7 +69,7 @@ q2 = lab.add(
 
 def _amdahl(table: Figures, answer: float) -> str:
     share = max(table.column("share").values())
-    right, given = 1 / (1 - share / 2), _number(answer, "how many times as fast")
+    right = 1 / (1 - share / 2)
     reasons = {
         1 / (1 - share): "that is for an operator that takes no time at all: here it keeps half of its time",
         2.0: "twice as fast is the operator; the other operators stay as slow as they are",
@@ -85,9 +77,7 @@ def _amdahl(table: Figures, answer: float) -> str:
         share / 2: "that is the share that is saved; the question is old time / new time",
         1 + share / 2: "compare with what is left: old time / new time is 1 / (1 - saved)",
     }
-    if not abs(given / right - 1) < 0.002:
-        near = (why for value, why in reasons.items() if abs(given / value - 1) < 0.002)
-        raise Wrong(next(near, f"{given:.4g} is not it: old time / new time, and the rest stays as it is"))
+    compare(answer, right, reasons, "old time / new time, and the rest stays as it is", within=0.002)
     return f"{right:.2f} times as fast, with an operator twice as fast that takes {share:.0%} of the time"
 
 

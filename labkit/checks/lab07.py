@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare, require_function
 from labkit.engines.mlx_arrays import Lazy, pending
 
 LEAST_PENDING, VALUE = 5, 42.0
@@ -41,8 +41,7 @@ q1 = lab.add(
 
 
 def _bits(function: Callable[[int, int], float]) -> str:
-    if not callable(function):
-        raise Wrong("give the function itself, without brackets: bits_per_weight")
+    require_function(function, "bits_per_weight")
     for bits, group in PAIRS:
         given, right = float(function(bits, group)), bits + 32 / group
         reasons = {
@@ -70,19 +69,15 @@ q2 = lab.add(
 
 
 def _cache(config: Mapping[str, Any], answer: float) -> str:
-    if isinstance(answer, bool) or not hasattr(answer, "__float__"):
-        raise Wrong(f"give a number of bytes, not {answer!r:.60}")
     layers, heads, size = config["num_hidden_layers"], config["num_key_value_heads"], config["head_dim"]
-    given, right = float(answer), float(2 * layers * heads * size * HALF)
+    right = float(2 * layers * heads * size * HALF)
     reasons = {
         right / 2: "either keys or values are missing, or a number takes one byte here: float16 has two",
         right / layers: "that is one layer; every layer has a cache of its own",
         right * 2: "twice too much: float32 instead of float16, or all heads instead of the KV heads",
         right * 8: "that is bits: a byte has 8",
     }
-    if not abs(given - right) < 0.5:
-        near = (why for value, why in reasons.items() if abs(given - value) < 0.5)
-        raise Wrong(next(near, f"{given:g} is not it: 2 × layers × KV heads × size of a head × 2 bytes"))
+    compare(answer, right, reasons, "2 × layers × KV heads × size of a head × 2 bytes", within=1e-9)
     return f"{right:,.0f} bytes a token: {right * 2048 / 1e6:.1f} MB for 2,048 tokens (estimated)"
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare, require_function
 
 # Best first, as `GetModelDevicePriority` in sdk_v2/cpp/src/model.cc of microsoft/Foundry-Local (July 2026) has it.
 ORDER = ("npu", "vendor gpu", "cuda gpu", "generic gpu", "vendor cpu", "generic cpu", "unnamed")
@@ -59,8 +59,7 @@ q1 = lab.add(
 
 
 def _rank(found: Sequence[str], rank: Callable[[str], Any]) -> str:
-    if not callable(rank):
-        raise Wrong("give the function itself, without brackets: rank")
+    require_function(rank, "rank")
     trials = (found, HOUSE[::-1], ("a-cpu:1", "a:9", "a-gpu:2", "a-cpu:2", "a-cuda-gpu:1"))
     for names in trials:
         right = sorted(names, key=lambda name: (ORDER.index(device(name)), -int(name.rpartition(":")[2])))
@@ -120,15 +119,13 @@ q3 = lab.add(
 
 
 def _bits(bits: float) -> str:
-    given, right = float(bits), CODER_BYTES * 8 / CODER_PARAMETERS
+    right = CODER_BYTES * 8 / CODER_PARAMETERS
     reasons = {
         right / 8: "that is bytes a weight: a byte has 8 bits",
         1 / right: "turned over: bits / weights",
         right / 1.024**3: "the file's size is given in bytes: no unit to convert",
     }
-    if not abs(given / right - 1) < 0.02:
-        near = (why for value, why in reasons.items() if abs(given / value - 1) < 0.02)
-        raise Wrong(next(near, f"{given:.4g} is not it: bytes × 8 / parameters"))
+    compare(float(bits), right, reasons, "bytes × 8 / parameters", within=0.02)
     return f"{right:.1f} bits a weight in a 4-bit file: much in it is not stored with 4 bits"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare
 from labkit.engines.ollama_daemon import STOPS, Daemon
 from labkit.engines.ollama_modelfile import create, read_modelfile
 from labkit.engines.process import free_port
@@ -48,7 +48,7 @@ q1 = lab.add(
 
 
 def _speed(answer: Any, speed: float) -> str:
-    given, seconds = float(speed), answer.eval_duration / 1e9
+    seconds = answer.eval_duration / 1e9
     right = answer.eval_count / seconds
     reasons = {
         right / 1e9: "a duration is in nanoseconds: / 1e9 makes it seconds",
@@ -56,9 +56,7 @@ def _speed(answer: Any, speed: float) -> str:
         answer.eval_count / (answer.total_duration / 1e9): "total_duration counts loading and reading, too",
         len((answer.message.content or "").split()) / seconds: "words are not tokens: eval_count has them",
     }
-    if not abs(given / right - 1) < 0.005:
-        near = (why for value, why in reasons.items() if value and abs(given / value - 1) < 0.005)
-        raise Wrong(next(near, f"{given:,.4g} is not it: eval_count / (eval_duration / 1e9)"))
+    compare(float(speed), right, reasons, "eval_count / (eval_duration / 1e9)", within=0.005)
     return f"{right:,.0f} tokens per second, by the daemon's own clock"
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from statistics import median
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare
 from labkit.engines.vllm import VllmMetrics
 from labkit.engines.vllm_templates import TEMPLATES, VllmSettings
 from labkit.metrics.records import Record
@@ -26,9 +25,7 @@ def _blocks(blocks: float, conversations: float) -> str:
         int(CACHE // (BLOCK * TOKEN / 2)): "a token has a key and a value in each layer: both count",
         int(CACHE // (BLOCK * TOKEN * 2)): "float16 takes 2 bytes a number, not 4",
     }
-    if not math.isfinite(float(blocks)) or abs(blocks - all_blocks) > 1:
-        near = (why for value, why in reasons.items() if abs(blocks / value - 1) < 0.001)
-        raise Wrong(next(near, f"{blocks:,.0f} blocks is not it: a block takes 16 tokens × {TOKEN:,} bytes"))
+    compare(blocks, all_blocks, reasons, f"a block takes 16 tokens × {TOKEN:,} bytes", within=1 / all_blocks)
     if conversations == all_blocks * BLOCK // LENGTH:
         raise Wrong(f"a conversation takes whole blocks: {LENGTH} / {BLOCK} is rounded up")
     if conversations != int(blocks) // each:

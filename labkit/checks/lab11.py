@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare
 from labkit.metrics.agreement import lead
 from labkit.metrics.guide import Needs, best, recommend
 from labkit.metrics.race import Race
@@ -37,7 +37,7 @@ CAUSES = {
 
 
 def _speed(record: Record, speed: float) -> str:
-    given, samples = float(speed), record.samples["tpot"]
+    samples = record.samples["tpot"]
     right = 1 / statistics.median(samples)
     reasons = {
         1 / right: "that is seconds per token: turn it over",
@@ -47,9 +47,7 @@ def _speed(record: Record, speed: float) -> str:
             1 / x for x in samples
         ): "that is a mean of speeds: take the median of the times first",
     }
-    if not abs(given / right - 1) <= 0.005:  # written so that NaN is wrong, too
-        near = (why for value, why in reasons.items() if abs(given / value - 1) < 0.005)
-        raise Wrong(next(near, f"{given:,.4g} is not it: a token takes the median TPOT, in seconds"))
+    compare(speed, right, reasons, "a token takes the median TPOT, in seconds", within=0.005)
     return f"{record.about['engine']} writes {right:,.0f} tokens/s here: the figure of its row"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from labkit.agents.tools import Guarded
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, require_function
 from labkit.engines.base import Model
 from labkit.engines.registry import load
 from labkit.engines.toolschema import tool_schema
@@ -19,8 +19,7 @@ lab = Exercises("12")
 
 
 def _table(function: Callable[..., Any]) -> str:
-    if not callable(function):
-        raise Wrong("give the function itself, without brackets: book_table")
+    require_function(function, "book_table")
     seen = tool_schema(function)["function"]
     kinds = {name: p.get("type") for name, p in seen["parameters"]["properties"].items()}
     if kinds != {"name": "string", "people": "integer", "area": "string"}:

@@ -12,7 +12,7 @@ from agent_framework import Agent, AgentSession, ContextProvider, SessionContext
 from pydantic import BaseModel, ValidationError
 
 from labkit.agents.framework import ChatClient
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare, require_function
 from labkit.engines.base import Model
 from labkit.metrics.trace import Event
 
@@ -33,9 +33,8 @@ def _share(event: Event, share: float) -> str:
         model: "that is in seconds: divide by the seconds of the whole run",
         100 * right: "give a share from 0 to 1, not percent",
     }
-    if not abs(share - right) <= 0.005:  # written so that NaN is wrong, too
-        near = (why for value, why in reasons.items() if math.isclose(share, value, rel_tol=0.01))
-        raise Wrong(next(near, "add up the seconds of 'model' events, and divide by the run's"))
+    formula = "add up the seconds of 'model' events, and divide by the run's"
+    compare(share, right, reasons, formula, within=0.005 / right)
     return f"{100 * right:.0f} % of this run was the model's; the framework and the tool had the rest"
 
 
@@ -90,8 +89,7 @@ FORBIDDEN = (100.01, 500, 0, -5.0, math.nan, math.inf)
 
 
 def _rule(rule: Callable[[str, dict[str, Any]], Any]) -> str:
-    if not callable(rule):
-        raise Wrong("give the function itself, without brackets: limit")
+    require_function(rule, "limit")
     for name, arguments in ALLOWED:
         if verdict := rule(name, dict(arguments)):
             raise Wrong(f"{name}({arguments}) should pass, and your rule says {verdict!r:.80}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from labkit.agents.intents import SPECIALISTS, Request, Route, by_keywords
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare, require_function
 from labkit.errors import EngineFailed, EngineUnavailable
 from labkit.metrics.trace import Event
 
@@ -27,8 +26,7 @@ SAID = {
 
 
 def _label(read: Callable[[str], str | None]) -> str:
-    if not callable(read):
-        raise Wrong("give the function itself, without brackets: read_label")
+    require_function(read, "read_label")
     for said, right in SAID.items():
         found = read(said)
         if (found or None) == right:
@@ -62,11 +60,8 @@ def _guess(cases: Sequence[Request], share: float) -> str:
         silent / n / labels: "those are the guesses alone: add what the keywords got right",
         100 * right: "give a share from 0 to 1, not percent",
     }
-    if not abs(share - right) <= 0.002:  # written so that NaN is wrong, too
-        near = (why for value, why in reasons.items() if math.isclose(share, value, abs_tol=0.002))
-        raise Wrong(
-            next(near, "(keywords' hits + a third of the requests on which they are silent) / all requests")
-        )
+    formula = "(keywords' hits + a third of the requests on which they are silent) / all requests"
+    compare(share, right, reasons, formula, within=0.002 / right)
     return f"dice would bring {hits} hits of {n} to {100 * right:.0f} %: a model has to beat that, not 0"
 
 
@@ -91,9 +86,8 @@ def _saved(event: Event, saved: float) -> str:
         -right: "turn it over: one after another minus together",
         1000 * right: "give seconds, not milliseconds",
     }
-    if not abs(saved - right) <= max(0.002, 0.01 * abs(right)):
-        near = (why for value, why in reasons.items() if math.isclose(saved, value, rel_tol=0.01))
-        raise Wrong(next(near, "the sum of the children's seconds, less the seconds of the whole event"))
+    formula = "the sum of the children's seconds, less the seconds of the whole event"
+    compare(saved, right, reasons, formula, within=max(0.002 / abs(right or 1), 0.01))
     return f"{alone:.2f} s of work in {event.seconds:.2f} s"
 
 
@@ -108,8 +102,7 @@ q3 = lab.add(
 
 
 def _safe(make: Callable[[Route], Route]) -> str:
-    if not callable(make):
-        raise Wrong("give the function itself, without brackets: safe")
+    require_function(make, "safe")
 
     def failing(error: Exception) -> Route:
         def route(text: str) -> str:

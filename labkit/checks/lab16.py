@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from labkit.agents.knowledge import plan
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, require_function
 
 lab = Exercises("16")
 
@@ -44,8 +44,7 @@ q1 = lab.add(
 
 
 def _nearest(nearest: Callable[..., Any]) -> str:
-    if not callable(nearest):
-        raise Wrong("nearest is a function of vectors, query and k")
+    require_function(nearest, "nearest")
     random = np.random.default_rng(5)
     vectors = random.normal(size=(200, 16)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

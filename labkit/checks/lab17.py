@@ -9,7 +9,7 @@ from dataclasses import replace
 from statistics import fmean, pstdev
 from typing import Any
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, require_function
 from labkit.metrics.intervals import paired
 from labkit.training.reward import Reward, Task, reply_of
 from labkit.training.rollouts import Rollout, Turn, examples, only
@@ -42,12 +42,6 @@ def replies(task: Task) -> dict[str, Reply]:
     return {what: reply_of(text) for what, text in texts.items()}
 
 
-def _a_function(given: Any) -> Callable[..., Any]:
-    if not callable(given):
-        raise Wrong("give the function itself, without brackets")
-    return given  # type: ignore[no-any-return]
-
-
 def _a_number(value: Any, what: str) -> float:
     if not isinstance(value, bool | int | float) or not math.isfinite(value):
         raise Wrong(f"{what} is given {value!r:.60}: a reward is a finite number, always")
@@ -55,7 +49,7 @@ def _a_number(value: Any, what: str) -> float:
 
 
 def _rewards_outcomes(reward: Reward) -> str:
-    _a_function(reward)
+    require_function(reward, "reward")
     for task in stage_tasks(12, 17, "one tool"):
         for what, reply in replies(task).items():
             paid, wanted = _a_number(reward(task, reply), what), played(task, reply)
@@ -83,22 +77,15 @@ def team() -> list[Rollout]:
         (("billing", 1.0), ("sales", 0.0), ("technical", 1.0), ("sales", None))
     ):
         said = {"router": label, "specialist": f"Answer {place}."}
-        turns = tuple(
-            Turn(
-                who,
-                [{"role": "user", "content": f"Question {place}"}],
-                [],
-                {},
-                {"role": "assistant", "content": t},
-            )
-            for who, t in said.items()
-        )
+        asked = [{"role": "user", "content": f"Question {place}"}]
+        told = {who: {"role": "assistant", "content": text} for who, text in said.items()}
+        turns = tuple(Turn(who, asked, [], {}, reply) for who, reply in told.items())
         found.append(Rollout(f"rollout-{place + 1}", f"Question {place}", turns, reward))
     return found
 
 
 def _routers_lessons(lessons: Callable[[list[Rollout]], Any]) -> str:
-    _a_function(lessons)
+    require_function(lessons, "lessons")
     given = team()
     made = lessons([replace(rollout) for rollout in given])
     right = examples(only(given, "router"))
@@ -127,7 +114,7 @@ GROUPS = ((1.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0, 1.0), (1.0, 1.0, 1.0, 1.0), (0.0
 
 
 def _baseline(advantages: Callable[[Sequence[float]], Any]) -> str:
-    _a_function(advantages)
+    require_function(advantages, "advantages")
     for group in GROUPS:
         try:
             found = [float(value) for value in advantages(list(group))]
@@ -169,7 +156,7 @@ PAIRS = {
 
 
 def _judges(verdict: Callable[..., Any]) -> str:
-    _a_function(verdict)
+    require_function(verdict, "verdict")
     few = (PAIRS["learned"][0][:6], (1.0, 1.0, 0.0, 1.0, 0.0, 1.0))
     for wanted, (before, after) in (*PAIRS.items(), ("unclear", few), ("unclear", (BEFORE[:8], BEFORE[:8]))):
         said = verdict(list(before), list(after))
@@ -194,7 +181,7 @@ q4 = lab.add(
 
 
 def _cannot_be_gamed(mended: Reward) -> str:
-    _a_function(mended)
+    require_function(mended, "mended")
     for task in stage_tasks(6, 18, "one tool"):
         call = replies(task)["the right call"]
         long = [replace(call, text="word " * words) for words in (0, 4, 20)]

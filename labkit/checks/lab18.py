@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, repeat
 from typing import Any
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare, require_function
 from labkit.serving.settings import Settings
 
 STUDENTS, HOURS = 30, 8
@@ -17,15 +17,12 @@ lab = Exercises("18")
 
 def _share(speed: float, share: float) -> str:
     right = speed * 3600 * HOURS / STUDENTS
-    if not isinstance(share, int | float) or isinstance(share, bool) or not share > 0:
-        raise Wrong(f"give a number of tokens, not {share!r:.60}")
-    for factor, why in ((STUDENTS, f"that is for all {STUDENTS} of them"), (1 / 3600, "an hour has 3,600 s")):
-        if abs(share / right / factor - 1) < 0.01:
-            raise Wrong(why)
-    if abs(share / right / 3 - 1) < 0.01:
-        raise Wrong(f"the class works {HOURS} hours of the day, not 24")
-    if not abs(share / right - 1) < 0.02:
-        raise Wrong(f"{share:,.0f} is not it: tokens/s × seconds of a working day / students")
+    reasons = {
+        right * STUDENTS: f"that is for all {STUDENTS} of them",
+        right / 3600: "an hour has 3,600 s",
+        right * 24 / HOURS: f"the class works {HOURS} hours of the day, not 24",
+    }
+    compare(share, right, reasons, "tokens/s × seconds of a working day / students", within=0.02)
     return f"{right:,.0f} tokens a day for each, if {STUDENTS} students share {speed:,.0f} tokens/s evenly"
 
 
@@ -84,8 +81,7 @@ def _try(patient: Callable[..., Any], answers: Sequence[Answer]) -> tuple[Any, i
 
 
 def _patient(patient: Callable[..., Any]) -> str:
-    if not callable(patient):
-        raise Wrong("write a function: def patient(send, sleep): …")
+    require_function(patient, "patient")
     said, asked, slept = _try(patient, [(200, 0)])
     if said != 200:
         raise Wrong(f"it returned {said!r:.40} for a status of 200: return the last status")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare
 from labkit.metrics.alerts import Rule, Sample, alerts
 from labkit.serving.figures import Figures
 
@@ -26,23 +26,17 @@ BLIPS = _queue({30: 1.0, 32: 0.6, 80: 0.9, 82: 1.0})
 RUSH = _queue({60: 0.25, 62: 0.6, 64: 0.9}, after=1.0)
 
 
-def _near(value: float, right: float) -> bool:
-    return abs(value - right) <= 0.01 * abs(right)  # False for NaN
-
-
 def _rates(grown: Figures, seconds: float, written: float, mean_ttft: float) -> str:
     tokens = grown.by("kind", "labkit_tokens_total")
     waits, count = (grown.total(f"labkit_ttft_seconds_{part}") for part in ("sum", "count"))
     rate, mean = tokens["completion"] / seconds, waits / count
-    if not _near(written, rate):
-        if _near(written, tokens["completion"]):
-            raise Wrong("that is how many were written: divide by the seconds")
-        if _near(written, sum(tokens.values()) / seconds):
-            raise Wrong("these are the tokens of all kinds: only `completion` was written")
-        raise Wrong(f'written is {written:.4g}: divide grown.by("kind", …)["completion"] by seconds')
-    if not _near(mean_ttft, mean):
-        turned = "it is turned over: " if _near(mean_ttft, 1 / mean) else ""
-        raise Wrong(f"mean_ttft is {mean_ttft:.4g}: {turned}divide the summed waits by their number")
+    reasons = {
+        sum(tokens.values()) / seconds: "these are the tokens of all kinds: only `completion` was written",
+        tokens["completion"]: "that is how many were written: divide by the seconds",
+    }
+    compare(written, rate, reasons, 'for written, divide grown.by("kind", …)["completion"] by seconds')
+    turned = {1 / mean: "mean_ttft is turned over: divide the summed waits by their number"}
+    compare(mean_ttft, mean, turned, "for mean_ttft, divide the summed waits by their number")
     return f"{rate:,.0f} tokens/s; {mean * 1e3:.1f} ms to the first token, on the mean"
 
 
@@ -58,16 +52,13 @@ q1 = lab.add(
 
 
 def _p95(p95: float) -> str:
-    for wrong, why in (
-        (1.0, "that is the bucket's upper bound: 5 of its 8 waits lie before the 95th, so go 5/8 into it"),
-        (0.5, "that is the bucket's lower bound: 90 waits are at most so long, and you need 95"),
-        (0.75, "that is the bucket's middle: the 95th is not its middle wait"),
-        (812.5, "give seconds, not milliseconds"),
-    ):
-        if _near(p95, wrong):
-            raise Wrong(why)
-    if not _near(p95, 0.8125):
-        raise Wrong(f"{p95:.4g} is not it: the counts pass 95 between 0.5 s (90) and 1 s (98)")
+    reasons = {
+        1.0: "that is the bucket's upper bound: 5 of its 8 waits lie before the 95th, so go 5/8 into it",
+        0.5: "that is the bucket's lower bound: 90 waits are at most so long, and you need 95",
+        0.75: "that is the bucket's middle: the 95th is not its middle wait",
+        812.5: "give seconds, not milliseconds",
+    }
+    compare(p95, 0.8125, reasons, "the counts pass 95 between 0.5 s (90) and 1 s (98)")
     return "0.8125 s: five eighths of the way from 0.5 to 1 s"
 
 
@@ -146,20 +137,15 @@ q4 = lab.add(
 def _split(spans: Sequence[Mapping[str, Any]], seen: float, own_ms: float, way_ms: float) -> str:
     gateway, engine = (float(each["seconds"]) for each in spans)
     own, way = (gateway - engine) * 1e3, (seen - gateway) * 1e3
-    if not _near(own_ms, own):
-        if _near(own_ms, own / 1e3):
-            raise Wrong("own_ms is in seconds: multiply by 1,000")
-        if _near(own_ms, gateway * 1e3):
-            raise Wrong("that is the gateway's whole span: the engine's lies within it, so subtract it")
-        raise Wrong(
-            f"own_ms is {own_ms:.4g}: subtract the seconds of the inner span from those of the outer one"
-        )
-    if not _near(way_ms, way):
-        if _near(way_ms, (seen - engine) * 1e3):
-            raise Wrong(
-                "way_ms: the gateway's own time is not on the way; subtract its whole span from `seen`"
-            )
-        raise Wrong(f"way_ms is {way_ms:.4g}: what the caller saw, less the gateway's span")
+    reasons = {
+        own / 1e3: "own_ms is in seconds: multiply by 1,000",
+        gateway * 1e3: "that is the gateway's whole span: the engine's lies within it, so subtract it",
+    }
+    compare(own_ms, own, reasons, "for own_ms, subtract the seconds of the inner span from the outer one's")
+    outer = {
+        (seen - engine) * 1e3: "way_ms: the gateway's own time is not on the way; subtract its whole span"
+    }
+    compare(way_ms, way, outer, "way_ms is what the caller saw, less the gateway's span")
     return f"engine {engine * 1e3:.1f} ms, gateway {own:.1f} ms, way there and back {way:.1f} ms"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, compare
 from labkit.serving.simulation import Arrival, Autoscale, replay
 from labkit.serving.sizing import Window, class_trace, most_students, recommend
 from labkit.serving.speed import Speed
@@ -21,16 +21,9 @@ lab = Exercises("20")
 
 def _bound(speed: Speed, bound: float) -> str:
     best = max(speed.rates)
-    for seen, why in (
-        (best, "that is requests/s: multiply"),
-        (best / EVERY, "multiplied by 30 s, not divided"),
-    ):
-        if abs(bound - seen) <= 0.01 * seen:
-            raise Wrong(why)
-    if not abs(bound - best * EVERY) <= 1 + 0.01 * best * EVERY:
-        raise Wrong(
-            f"{bound:,.0f} is not it: the most requests/s of speed.rates × 30 s between two questions"
-        )
+    reasons = {best: "that is requests/s: multiply", best / EVERY: "multiplied by 30 s, not divided"}
+    formula = "the most requests/s of speed.rates × 30 s between two questions"
+    compare(bound, best * EVERY, reasons, formula, within=0.01 + 1 / (best * EVERY))
     return f"{best:.2f} requests/s × 30 s = {best * EVERY:,.0f} students, and not one more (estimated)"
 
 

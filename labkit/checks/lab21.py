@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, require_function
 from labkit.deploy.settings import Deployment
 from labkit.metrics.intervals import wilson
 
@@ -57,8 +57,7 @@ CASES = ((2, 8, 35), (2, 0, 10), (3, 4, 105), (4, 5, 70), (5, 100, 20), (8, 1, 2
 
 
 def _desired(wanted: Callable[[int, float, float, Deployment], int]) -> str:
-    if not callable(wanted):
-        raise Wrong("wanted is a function of replicas, queue, cpu and the settings d")
+    require_function(wanted, "wanted")
     d = Deployment()
     for replicas, queue, cpu in CASES:
         right, given = desired(replicas, queue, cpu, d), wanted(replicas, queue, cpu, d)
@@ -93,8 +92,7 @@ SOUTH: Ledger = {"b": ("south", "a chair"), "c": ("south", "2 kettles"), "d": ("
 
 
 def _merge(merge: Callable[[Ledger, Ledger], Ledger]) -> str:
-    if not callable(merge):
-        raise Wrong("merge is a function of two ledgers")
+    require_function(merge, "merge")
     left, right = dict(NORTH), dict(SOUTH)
     one, other = merge(dict(left), dict(right)), merge(dict(right), dict(left))
     if not isinstance(one, dict) or not isinstance(other, dict):
@@ -134,8 +132,7 @@ def judged(bad: int, n: int, canary_bad: int, canary_n: int) -> str:
 
 
 def _judge(judge: Callable[[int, int, int, int], str]) -> str:
-    if not callable(judge):
-        raise Wrong("judge is a function of bad, n, canary_bad and canary_n")
+    require_function(judge, "judge")
     for case in WEIGHED:
         bad, n, canary_bad, canary_n = case
         given, right = judge(*case), judged(*case)

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from labkit.agents.capstone import Candidate, Grade, Report, writers
 from labkit.agents.scenarios import Scenario
-from labkit.checks.core import Exercises, Wrong
+from labkit.checks.core import Exercises, Wrong, require_function
 from labkit.metrics.intervals import wilson
 
 lab = Exercises("22")
@@ -34,8 +34,7 @@ CASES = [
 
 
 def _choice(choose: Choose) -> str:
-    if not callable(choose):
-        raise Wrong("give the function itself, without brackets: choose")
+    require_function(choose, "choose")
     for rows, right, why in CASES:
         found = choose(list(rows))
         if not isinstance(found, Candidate):

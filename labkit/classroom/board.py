@@ -12,7 +12,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -21,7 +20,7 @@ from typing import Any
 from labkit.checks.journal import WHATS, Event
 from labkit.checks.report import NAME_MAX
 from labkit.errors import AnswerInvalid
-from labkit.models.store import storage_errors
+from labkit.models.database import make_database, transaction
 
 STALL = 3  # so many wrong attempts without a right one are called a stall
 PAUSE_S = 600.0  # a longer gap between two events is a break, and counts as this much work
@@ -89,17 +88,7 @@ class Board:
     def __init__(self, path: Path) -> None:
         self.path, self._lock = path, threading.Lock()
         self._made: tuple[float, dict[str, Any]] = (-math.inf, {})
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with self._open() as db:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.executescript(SCHEMA)
-
-    @contextmanager
-    def _open(self) -> Any:
-        with closing(sqlite3.connect(self.path, timeout=20)) as db, storage_errors(self.path), db:
-            db.execute("PRAGMA synchronous=FULL")  # what was confirmed survives a power cut
-            yield db
+        make_database(path, SCHEMA)
 
     def take(self, report: Mapping[str, Any]) -> int:
         """Write one student's batch; return how many events were new. Raise `AnswerInvalid` for what is no report."""
@@ -110,7 +99,7 @@ class Board:
 
     def take_all(self, reports: Sequence[Mapping[str, Any]]) -> list[int | AnswerInvalid]:
         """Write many batches in one transaction, which is one flush to disk; return what `take` would of each."""
-        with self._lock, self._open() as db:
+        with self._lock, transaction(self.path) as db:
             return [self._take(db, report) for report in reports]
 
     def _take(self, db: sqlite3.Connection, report: Mapping[str, Any]) -> int | AnswerInvalid:
@@ -131,7 +120,7 @@ class Board:
 
     def students(self) -> list[Student]:
         """Return all students, each with what follows from their events; of equal names, later ones get a number."""
-        with self._open() as db:
+        with transaction(self.path) as db:
             people = db.execute("SELECT id, name, seen FROM students ORDER BY rowid").fetchall()
             rows = db.execute(
                 "SELECT student, id, at, lab, exercise, what FROM events ORDER BY rowid"

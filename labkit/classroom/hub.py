@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 import labkit
-from labkit.deploy.settings import HOST, IMAGE
+from labkit.deploy.render import templates
+from labkit.deploy.settings import HOST, IMAGE, check
 from labkit.errors import OptionInvalid
 
 FOLDER = Path(__file__).with_name("hub_files")
@@ -51,14 +50,7 @@ class Hub:
     cpu: float = 1.0
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            value = getattr(self, one.name)
-            pattern, want = RULES.get(one.name, (None, ""))
-            if pattern and not (isinstance(value, str) and pattern.fullmatch(value)):
-                raise OptionInvalid(f"{one.name} cannot be {value!r:.80}", fix=want)
-            low, high = RANGES.get(one.name, (0, 0))
-            if high and not low <= value <= high:
-                raise OptionInvalid(f"{one.name} cannot be {value!r}", fix=f"from {low:g} to {high:g}")
+        check(self, RULES, RANGES)
 
     @property
     def folder(self) -> str:
@@ -85,9 +77,11 @@ class Hub:
 
 def render(hub: Hub) -> dict[str, str]:
     """Return file names and texts."""
-    made = Environment(loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, keep_trailing_newline=True)
-    names = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.j2"))
-    return {name.removesuffix(".j2"): made.get_template(name).render(h=hub) for name in names}
+    made = templates(FOLDER)
+    return {
+        name.removesuffix(".j2"): made.get_template(name).render(h=hub)
+        for name in made.list_templates(["j2"])
+    }
 
 
 def read(words: list[str]) -> Hub:
@@ -101,5 +95,5 @@ def read(words: list[str]) -> Hub:
         try:
             told[name] = kinds[name](value)
         except ValueError:
-            raise OptionInvalid(f"{name} cannot be {value!r:.40}", fix=f"{name}=30") from None
+            raise OptionInvalid.of(name, value, f"{name}=30") from None
     return Hub(**told)

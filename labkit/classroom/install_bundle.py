@@ -29,15 +29,7 @@ def main(target: Path) -> None:
     scripts = environment / ("Scripts" if os.name == "nt" else "bin")
     python = scripts / ("python.exe" if os.name == "nt" else "python")
     extras = f"[{told['extras']}]" if told["extras"] else ""
-    pip: list[str | Path] = [
-        python,
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        "--quiet",
-        "--no-index",
-    ]
+    pip: list[str | Path] = [python, *"-m pip --disable-pip-version-check install --quiet --no-index".split()]
     found = subprocess.run([*pip, "--find-links", HERE / "wheels", f"labkit{extras}"])
     if found.returncode:
         sys.exit("pip could not install: what it said is above")

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import labkit.checks
+from labkit.checks.core import FUNCTION
 
-SENTENCE = re.compile(
-    r"[^\W\d_]{2,}[\s,:]+[^\W\d_]{2,}"
-)  # two words in a row; else it is a name, or all filled in
+# Two words in a row; else it is a name, or all filled in.
+SENTENCE = re.compile(r"[^\W\d_]{2,}[\s,:]+[^\W\d_]{2,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def questions(lab: str) -> list[Question]:
 
 
 def _adds(node: ast.Assign) -> bool:
-    return isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "lab.add"
+    return isinstance(node.value, ast.Call) and _calls(node.value, "lab.add")
 
 
 def _question(node: ast.Assign, defined: dict[str, ast.stmt]) -> Question:
@@ -76,13 +76,15 @@ def _names(node: ast.AST) -> list[str]:
 
 def _raised(function: ast.FunctionDef, defined: dict[str, ast.stmt]) -> Iterator[str]:
     arguments = [call.args[0] for node in ast.walk(function) for call in _wrongs(node)]
+    calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
     told = [_text(one) for one in arguments]
+    told += [FUNCTION.format(_text(call.args[1])) for call in calls if _calls(call, "require_function")]
     yield from (text for text in told if len(text) > 2)
     tables = {
         n: defined[n] for one in arguments for n in _names(one) if isinstance(defined.get(n), ast.Assign)
     }
     yield from (text for table in tables.values() for text in _sentences(table))
-    if all(told):
+    if all(told) and not any(_calls(call, "compare") for call in calls):
         return
     # A sentence stands above in the function; its praise is left out.
     praise = {text for one in ast.walk(function) if isinstance(one, ast.Return) for text in _sentences(one)}
@@ -91,7 +93,11 @@ def _raised(function: ast.FunctionDef, defined: dict[str, ast.stmt]) -> Iterator
 
 def _wrongs(node: ast.AST) -> list[ast.Call]:
     call = node.exc if isinstance(node, ast.Raise) else None
-    return [call] if isinstance(call, ast.Call) and ast.unparse(call.func) == "Wrong" and call.args else []
+    return [call] if isinstance(call, ast.Call) and _calls(call, "Wrong") and call.args else []
+
+
+def _calls(call: ast.Call, name: str) -> bool:
+    return ast.unparse(call.func) == name
 
 
 def _sentences(node: ast.AST) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.classroom.mistakes import Question, questions
-from labkit.classroom.runner import NAMES, read_notebook
+from labkit.classroom.runner import labs_in, read_notebook
 from labkit.classroom.slides import slides
 from labkit.classroom.timing import SETUP, heading
 from labkit.models.store import atomic_file
@@ -94,7 +94,7 @@ def _sections(cells: Sequence[Any], minutes: int) -> Iterator[Section]:
 
 def labs(folder: Path) -> list[Lab]:
     """Return all labs of a folder, by number."""
-    return [read(path) for name in NAMES for path in sorted(folder.glob(name))]
+    return [read(path) for path in labs_in(folder)]
 
 
 Times = dict[tuple[str, str], dict[str, Any]]

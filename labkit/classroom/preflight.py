@@ -65,14 +65,15 @@ def preflight(class_url: str = "", deep: bool = True) -> list[Check]:
     ]
 
 
+def _check(name: str, good: bool, found: str, fix: str) -> Check:
+    """Return a line that says what to type only where that is needed."""
+    return Check(name, good, found, "" if good else fix)
+
+
 def _python() -> Check:
-    good = sys.version_info >= PYTHON
-    needed = ".".join(map(str, PYTHON))
-    return Check(
-        "python",
-        good,
-        f"{platform.python_version()} on {sys.platform}",
-        "" if good else f"Python {needed} or newer",
+    found = f"{platform.python_version()} on {sys.platform}"
+    return _check(
+        "python", sys.version_info >= PYTHON, found, f"Python {'.'.join(map(str, PYTHON))} or newer"
     )
 
 
@@ -106,41 +107,36 @@ def _pins() -> dict[str, str]:
 
 def _engines(report: Report) -> Iterator[Check]:
     able = [e for e in report.engines if e.runs_models and e.found.installed]
-    working = [e for e in able if e.usable is not False]
+    working = [e for e in able if e.works]
     if not working:
         fixes = [problem.fix for problem in report.problems if problem.fix]
         fix = next(iter(fixes), "pip install 'labkit[llamaserver]', then labkit doctor --deep")
         yield Check("engine", False, "none runs a model", fix)
     for engine in able:
-        broken = engine.usable is False
         # One engine carries the labs; another that is installed and broken stops only its own lab.
-        ok = True if not broken else None if working else False
-        yield Check(engine.name, ok, str(engine), engine.found.fix if broken else "")
+        ok = True if engine.works else None if working else False
+        yield Check(engine.name, ok, str(engine), "" if engine.works else engine.found.fix)
 
 
 def _memory(report: Report) -> Check:
     free, total = report.machine.memory_available / GB, report.machine.memory_total / GB
-    enough = free >= MEMORY_GB
-    fix = "" if enough else f"close programs, or take a machine with {MEMORY_GB:g} GB free"
-    return Check("memory", enough, f"{free:.1f} GB free of {total:.1f} GB", fix)
+    fix = f"close programs, or take a machine with {MEMORY_GB:g} GB free"
+    return _check("memory", free >= MEMORY_GB, f"{free:.1f} GB free of {total:.1f} GB", fix)
 
 
 def _disk(report: Report) -> Check:
     cache = report.cache
     if cache.problem:
         return Check("disk", False, cache.problem, cache.fix)
-    enough = cache.free_bytes >= DISK_GB * GB
-    fix = "" if enough else f"make {DISK_GB:g} GB free, or set LABKIT_HOME to a folder with room"
-    return Check("disk", enough, str(cache), fix)
+    fix = f"make {DISK_GB:g} GB free, or set LABKIT_HOME to a folder with room"
+    return _check("disk", cache.free_bytes >= DISK_GB * GB, str(cache), fix)
 
 
 def _models(report: Report) -> Iterator[Check]:
     for name in SHIPPED:
         sizes = [m.bytes for m in report.models if m.alias == name]
         found = f"{len(sizes)} files, {sum(sizes) / 1e6:,.0f} MB" if sizes else "its weights are missing"
-        yield Check(
-            name, bool(sizes), found, "" if sizes else "pip install --force-reinstall --no-deps labkit"
-        )
+        yield _check(name, bool(sizes), found, "pip install --force-reinstall --no-deps labkit")
     others = sorted({m.alias for m in report.models} - set(SHIPPED))
     if others:
         yield Check("models", None, f"also here: {', '.join(others)}")
@@ -157,14 +153,13 @@ def _ports(report: Report) -> Iterator[Check]:
 
 
 def _labs() -> Check:
-    from labkit.classroom.runner import NAMES, labs_folder
+    from labkit.classroom.runner import labs_folder, labs_in
 
     try:
         folder = labs_folder()
     except LabkitError as error:
         return Check("labs", False, error.what, error.fix)
-    count = sum(len(list(folder.glob(name))) for name in NAMES)
-    return Check("labs", True, f"{count} in {folder}")
+    return Check("labs", True, f"{len(labs_in(folder))} in {folder}")
 
 
 def _browser() -> Check:
@@ -175,10 +170,8 @@ def _browser() -> Check:
         name = getattr(known, "name", "") or type(known).__name__
     except webbrowser.Error:
         name = next(filter(None, map(shutil.which, BROWSERS)), "")
-    fix = (
-        "" if name else "install a browser, or open the address that labkit start prints from another machine"
-    )
-    return Check("browser", bool(name), name or "none found", fix)
+    fix = "install a browser, or open the address that labkit start prints from another machine"
+    return _check("browser", bool(name), name or "none found", fix)
 
 
 def _class(url: str) -> Check:
@@ -188,11 +181,9 @@ def _class(url: str) -> Check:
         code = httpx.get(url, timeout=10).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         reason = str(exc) or type(exc).__name__
-        return Check(
-            "class", False, f"{url} does not answer: {reason}", "ask your instructor for the address"
-        )
-    good = code < 500
-    return Check("class", good, f"{url} answers {code}", "" if good else "ask your instructor")
+        fix = "ask your instructor for the address"
+        return Check("class", False, f"{url} does not answer: {reason}", fix)
+    return _check("class", code < 500, f"{url} answers {code}", "ask your instructor")
 
 
 @dataclass(frozen=True, slots=True)

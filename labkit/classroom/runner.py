@@ -61,7 +61,7 @@ def labs_folder() -> Path:
     beside = Path(labkit.__file__).resolve().parents[1] / "labs"
     folders = [Path(chosen).expanduser()] if chosen else [here / "labs", here, beside]
     for folder in folders:
-        if _labs(folder):
+        if labs_in(folder):
             return folder.resolve()
     raise NotebookFailed(
         f"there are no labs in {folders[0] if chosen else f'{here} or {beside}'}",
@@ -75,14 +75,15 @@ def find_lab(name: str, solution: bool = False) -> Path:
         return Path(name).resolve()
     folder = labs_folder() / ("solutions" if solution else "")
     wanted = name.zfill(2) if name.isdigit() else name.removesuffix(".ipynb")
-    for lab in _labs(folder):
+    for lab in labs_in(folder):
         if lab.stem == wanted or (NUMBER.fullmatch(name) and lab.stem.startswith(f"{wanted}_")):
             return lab
-    names = ", ".join(lab.stem for lab in _labs(folder)) or "none"
+    names = ", ".join(lab.stem for lab in labs_in(folder)) or "none"
     raise NotebookFailed(f"there is no lab {name!r} in {folder}", fix=f"choose from: {names}")
 
 
-def _labs(folder: Path) -> list[Path]:
+def labs_in(folder: Path) -> list[Path]:
+    """Return a folder's labs, by number."""
     return sorted(path for name in NAMES for path in folder.glob(name))
 
 

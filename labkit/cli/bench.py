@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from labkit.cli.options import Names, listed
+
 if TYPE_CHECKING:
     from labkit.metrics.records import Difference, Record
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 def bench(
     model: Annotated[str, typer.Argument(help="A name from `labkit models`, or a .gguf file.")] = "nano",
     engine: Annotated[str, typer.Option(help="See `labkit engines`.")] = "auto",
-    variant: Annotated[list[str] | None, typer.Option(help="A level; F16,Q8_0 are run in turn.")] = None,
+    variant: Annotated[Names, typer.Option(help="A level; F16,Q8_0 are run in turn.")] = None,
     prompt: Annotated[int, typer.Option(min=1, help="Tokens to read.")] = 512,
     generate: Annotated[int, typer.Option(min=2, help="Tokens to write.")] = 128,
     repeat: Annotated[int, typer.Option(min=1, help="Runs that count, after a warm-up.")] = 5,
@@ -38,8 +40,7 @@ def bench(
         raise LabkitError(f"{busy}, so figures would be wrong: wait, or measure all the same with --force")
     if json_file:
         write(json_file, [])  # a file that cannot be written is found before any work is done
-    named = [level for value in variant or [] for level in value.split(",") if level]
-    levels: list[str | None] = [*named] or [None]
+    levels = listed(variant) or [None]
     options: dict[str, Any] = {"prompt": prompt, "generate": generate, "repeat": repeat}
     options |= {"threads": threads} if threads else {}
     bar = tqdm(desc=model, total=len(levels) * (repeat + 1), unit="turn", disable=None, leave=False)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from labkit.cli.options import opened
 
 if TYPE_CHECKING:
     from labkit.engines.base import Model
@@ -31,17 +32,14 @@ def chat(
     stats: Annotated[bool, typer.Option("--stats", help="Print tokens and speed after each answer.")] = False,
 ) -> None:
     """Talk to a model, or ask it one thing."""
-    from labkit.engines.registry import load
     from labkit.errors import OptionInvalid
     from labkit.types import GenerationOptions
 
     given = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     options = GenerationOptions.of(None, **{name: v for name, v in given.items() if v is not None})
     if tools not in ("", "demo"):
-        raise OptionInvalid(f"--tools cannot be {tools!r}", fix="--tools demo")
-    with redirect_stdout(sys.stderr):  # which engine was chosen is no part of the answer
-        loaded = load(model, engine=engine, variant=variant)
-    with loaded:
+        raise OptionInvalid.of("--tools", tools, "--tools demo")
+    with opened(model, engine, variant) as loaded:
         talk = Conversation(loaded, options, system, demo=tools == "demo", stats=stats)
         talk.go_on() if prompt is None else talk.ask(prompt)
 

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,14 +39,13 @@ def serve(
             f"{exc.name} is not installed", fix="pip install 'labkit[classroom]'"
         ) from exc
     from labkit.classroom.board import Board
-    from labkit.engines.ports import look
+    from labkit.engines.ports import require_free
     from labkit.models.store import home
     from labkit.serving.settings import LOOPBACK
 
     told = {"token": os.environ.get("LABKIT_INSTRUCTOR_KEY", "")}
     doors = Doors(host, port, os.environ.get("LABKIT_CLASS_KEY", ""), **{k: v for k, v in told.items() if v})
-    if (taken := look(port)).taken:
-        raise EngineUnavailable(f"port {port} is {taken}", fix=f"--port {port % 65535 + 1}")
+    require_free(port)
     if bool(tls_cert) != bool(tls_key):
         raise OptionInvalid("a certificate and its key go together", fix="--tls-cert FILE --tls-key FILE")
     board = Board((state or home() / "classroom") / "class.sqlite")
@@ -55,15 +54,9 @@ def serve(
     print(f"The class is at {where}/?token={doors.token}", flush=True)
     if host not in LOOPBACK and not tls_cert:
         print("Keys travel in the clear: give it --tls-cert and --tls-key.", file=sys.stderr)
-    uvicorn.run(
-        create_app(board, doors),
-        host=host,
-        port=port,
-        log_level="warning",
-        server_header=False,
-        ssl_certfile=tls_cert,
-        ssl_keyfile=tls_key,
-    )
+    tls: dict[str, Any] = {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key}
+    app = create_app(board, doors)
+    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, **tls)
 
 
 def _address(host: str) -> str:

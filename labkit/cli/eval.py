@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from labkit.cli.options import Names, listed, opened
+
 if TYPE_CHECKING:
     from labkit.engines.toolgrammar import Constrained
     from labkit.metrics.agent_eval import Scores
-
-Names = list[str] | None
 
 
 def evaluate(
@@ -44,33 +43,27 @@ def evaluate(
 
     With --perplexity, measure how well it guesses a text instead, as llama-perplexity does.
     """
+    levels, options = listed(variant) or [None], {"threads": threads} if threads else {}
     if perplexity:
         from labkit.cli.quality import measure
-        from labkit.metrics.cases import data_folder
 
         agent = {"split": split, "skill": skill, "limit": limit, "data": data, "failures": failures}
         _refuse("--perplexity takes no", **agent, constrained=constrained, copying=copying)
-        chosen = text or data_folder("texts") / "agent_heldout.txt"
-        threaded = {"threads": threads} if threads else {}
-        measure(model, engine, _names(variant) or [None], base, chosen, window, plain, json_file, threaded)
-        return
+        return measure(model, engine, levels, base, text, window, plain, json_file, options)
     _refuse("without --perplexity there is no", text=text, base=base, plain=plain)
     from tqdm import tqdm
 
-    from labkit.engines.registry import load
     from labkit.metrics.agent_eval import choose, compare, read_cases, score
     from labkit.metrics.cases import data_folder
 
-    cases = choose(read_cases(data or data_folder()), _names(split), _names(skill), limit)
-    options = {"threads": threads} if threads else {}
+    cases = choose(read_cases(data or data_folder()), listed(split), listed(skill), limit)
+    held: Constrained = "copy" if copying else constrained
     runs = []
     with _opened(json_file) as out:
-        for level in _names(variant) or [None]:
-            with redirect_stdout(sys.stderr):  # which engine was chosen is no part of the table
-                loaded = load(model, engine=engine, variant=level, **options)
+        for level in levels:
+            loaded = opened(model, engine, level, **options)
             bar = tqdm(desc=str(loaded.variant), total=len(cases), unit="case", disable=None, leave=False)
             with loaded, bar:
-                held: Constrained = "copy" if copying else constrained
                 scores = score(loaded, cases, constrained=held, progress=bar.update, **options)
             runs.append(scores)
             if out:  # after each level, so that a run that is stopped keeps those it finished
@@ -86,10 +79,6 @@ def _refuse(why: str, **given: object) -> None:
     for name, value in given.items():
         if value:
             raise OptionInvalid(f"{why} --{name}", fix=f"leave out --{name}")
-
-
-def _names(values: Names) -> list[Any]:
-    return [name for value in values or [] for name in value.split(",") if name]
 
 
 def _opened(path: Path | None) -> Any:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import random
-import sys
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from labkit.cli.options import Names, listed, opened
 
 if TYPE_CHECKING:
     from labkit.engines.base import Model
     from labkit.metrics.request import Server
     from labkit.types import Message
 
-Names = list[str] | None
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Append records as JSON lines.")]
 
 
@@ -55,12 +55,8 @@ def load(
     from labkit.metrics.load_table import steps_table, table
     from labkit.metrics.records import Record, write
 
-    plan: dict[str, Any] = {
-        "rate": rate,
-        "concurrency": concurrency,
-        "requests": requests,
-        "max_tokens": max_tokens,
-    }
+    plan: dict[str, Any] = {"rate": rate, "concurrency": concurrency}
+    plan |= {"requests": requests, "max_tokens": max_tokens}
     plan |= {"target_ttft": target_ttft, "target_tpot": target_tpot, "target_e2el": target_e2e}
     plan |= {"seed": seed, "timeout": timeout, "ignore_eos": ignore_eos}
     Plan(**plan)  # a wrong option is found before anything is loaded
@@ -85,13 +81,11 @@ def load(
 def _opened(
     target: str, served: str, key_env: str, engine: str, variant: str | None, threads: int | None
 ) -> AbstractContextManager[Model | Server]:
-    from labkit.engines.registry import load as load_model
     from labkit.metrics.request import Server
 
     if target.startswith(("http://", "https://")):
         return nullcontext(Server.find(target, served, _key(key_env)))
-    with redirect_stdout(sys.stderr):  # which engine was chosen is no part of the table
-        return load_model(target, engine, variant, **({"threads": threads} if threads else {}))
+    return opened(target, engine, variant, **({"threads": threads} if threads else {}))
 
 
 def _key(name: str) -> str:
@@ -141,12 +135,8 @@ def sweep(
         raise OptionInvalid("there is no file for the records", fix="--json FILE, to which they are appended")
     if not force and not ray and (busy := loaded_machine()):
         raise LabkitError(f"{busy}, so figures would be wrong: wait, or measure all the same with --force")
-    axes = [
-        _list(engine) or ["auto"],
-        _list(variant),
-        _numbers("threads", threads),
-        _numbers("context", context),
-    ]
+    axes = [listed(engine) or ["auto"], listed(variant)]
+    axes += [_numbers("threads", threads), _numbers("context", context)]
     work: dict[str, Any] = {"prompt": prompt, "generate": generate, "repeat": repeat}
     points = grid(model, *(axis or [None] for axis in axes), **work)
     with tqdm(desc=model, total=len(points), unit="run", disable=None, leave=False) as bar:
@@ -158,14 +148,10 @@ def sweep(
     print(f"{len(records)} of {len(points)} in {json_file}")
 
 
-def _list(values: Names) -> list[Any]:
-    return [name for value in values or [] for name in value.split(",") if name]
-
-
 def _numbers(name: str, values: Names) -> list[int]:
     from labkit.errors import OptionInvalid
 
-    found = _list(values)
+    found = listed(values)
     if bad := [text for text in found if not text.isdecimal() or int(text) < 1]:
-        raise OptionInvalid(f"--{name} cannot be {bad[0]!r:.40}", fix="whole numbers from 1, as in 1,2")
+        raise OptionInvalid.of(f"--{name}", bad[0], "whole numbers from 1, as in 1,2")
     return [int(text) for text in found]

@@ -20,6 +20,7 @@ from labkit.cli.grade import grade
 from labkit.cli.group import Group
 from labkit.cli.load import load, sweep
 from labkit.cli.models import models
+from labkit.cli.options import shown_by
 from labkit.cli.race import race
 from labkit.cli.serve import serve
 from labkit.cli.train import train
@@ -85,12 +86,7 @@ def run(
 
     path = find_lab(lab, solution)
     with tqdm(desc=path.stem, unit="cell", disable=None, leave=False) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        result = run_lab(path, timeout, strict=solution, progress=progress)
+        result = run_lab(path, timeout, strict=solution, progress=shown_by(bar))
     print(_summary(result))
     if html:
         print(write_html(result, out or home() / "runs"))

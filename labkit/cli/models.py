@@ -26,6 +26,7 @@ def _without_command(context: typer.Context) -> None:
 @models.command("list")
 def show_list() -> None:
     """List every model labkit knows: its size, whether it fits here, and the variants on this machine."""
+    from labkit.metrics.table import aligned
     from labkit.models.catalog import catalog
     from labkit.models.hardware import memory
     from labkit.models.store import local_models
@@ -37,9 +38,7 @@ def show_list() -> None:
     head = ("name", "parameters", "licence", "memory needed", "here")
     rows = [_row(card, here.pop(alias, []), free) for alias, card in cards.items()]
     rows += [(alias, "", "", "", ", ".join(variants)) for alias, variants in here.items()]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    for row in [head, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print("\n".join(aligned([head, *rows], left=True)))
 
 
 def _row(card: ModelCard, variants: list[str], free: int) -> tuple[str, ...]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit.cli.options import opened, shown_by
 from labkit.errors import LabkitError
 
 if TYPE_CHECKING:
-    from labkit.engines.base import Model
     from labkit.metrics.records import Record
 
 # Figure → its heading, and how it is written.
@@ -33,7 +32,7 @@ def measure(
     engine: str,
     variants: Sequence[str | None],
     base: str | None,
-    text: Path,
+    text: Path | None,
     window: int,
     plain: bool,
     json_file: Path | None,
@@ -43,27 +42,24 @@ def measure(
     from tqdm import tqdm
 
     from labkit.metrics import records
+    from labkit.metrics.cases import data_folder
     from labkit.metrics.quality import WINDOW, divergence, perplexity
 
-    words = read_text(text)
+    words = read_text(text or data_folder("texts") / "agent_heldout.txt")
     if window != WINDOW:  # the context an engine loads with holds the usual window
         options = {**options, "context": window}
     if json_file:
         records.write(json_file, [])  # a file that cannot be written is found out before the work
     found = []
     with ExitStack() as stack:
-        reference = stack.enter_context(_load(name, engine, base, options)) if base else None
+        reference = stack.enter_context(opened(name, engine, base, **options)) if base else None
         for variant in variants:
             with (
-                _load(name, engine, variant, options) as model,
+                opened(name, engine, variant, **options) as model,
                 tqdm(desc=str(model.variant), unit="window", disable=None, leave=False) as bar,
             ):
-
-                def progress(done: int, total: int, bar: Any = bar) -> None:
-                    bar.total = total
-                    bar.update(done - bar.n)
-
-                keywords: dict[str, Any] = {"window": window, "special": not plain, "progress": progress}
+                keywords: dict[str, Any] = {"window": window, "special": not plain}
+                keywords["progress"] = shown_by(bar)
                 if reference:
                     record = divergence(reference, model, words, **keywords)
                 else:
@@ -86,26 +82,19 @@ def read_text(path: Path) -> str:
 
 def table(found: Sequence[Record]) -> str:
     """Return figures, one line a record, with standard errors, and the definitions of the columns."""
+    from labkit.metrics.table import aligned
+
     about, names = found[0].about, [name for name in COLUMNS if name in found[0].figures]
     rows = [["", *(COLUMNS[name][0] for name in names)]]
     rows += [[str(r.about["variant"]), *(_cell(r, name) for name in names)] for r in found]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     used = about["settings"]
     against = f" against {used['base']}" if "base" in used else ""
     title = f"{about['model']} on {about['engine']} {about['engine_version']}{against}: "
     title += f"{used['scored']:,} tokens scored, windows of {used['window']}; ± is the standard error"
-    lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     formulas = [f"{COLUMNS[n][0]:<9} = {found[0].formulas[n].removesuffix(' []')}" for n in names]
-    return "\n".join([title, "", *lines, "", *formulas])
+    return "\n".join([title, "", *aligned(rows), "", *formulas])
 
 
 def _cell(record: Record, name: str) -> str:
     style, error = COLUMNS[name][1], record.figures.get(f"{name}_error")
     return f"{record.figures[name]:{style}}" + ("" if error is None else f" ± {error:{style}}")
-
-
-def _load(name: str, engine: str, variant: str | None, options: dict[str, Any]) -> Model:
-    from labkit.engines.registry import load
-
-    with redirect_stdout(sys.stderr):  # which engine was chosen is no part of the table
-        return load(name, engine=engine, variant=variant, **options)

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from labkit.cli.options import Names, listed
+
 
 def race(
     model: Annotated[str, typer.Argument(help="A name from `labkit models`.")] = "nano",
-    engines: Annotated[list[str] | None, typer.Option(help="As in llamacpp,onnx; else all.")] = None,
+    engines: Annotated[Names, typer.Option(help="As in llamacpp,onnx; else all.")] = None,
     prompts: Annotated[int, typer.Option(min=1, help="Cases whose answers are compared.")] = 50,
     repeat: Annotated[int, typer.Option(min=1, help="Long prompts that are timed.")] = 5,
     starts: Annotated[int, typer.Option(min=1, help="Processes of each engine, after one to warm up.")] = 3,
@@ -27,7 +29,7 @@ def race(
 
     if json_file:
         write(json_file, [])  # a file that cannot be written is found before any work is done
-    asked = [name for value in engines or [] for name in value.split(",") if name]
+    asked = listed(engines)
     total = (starts + 1) * len(metrics.entrants(asked)[0])
     with tqdm(desc=model, total=total, unit="process", disable=None, leave=False) as bar:
         found = metrics.race(

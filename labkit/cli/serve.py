@@ -48,7 +48,7 @@ def run(
     if api == "ollama":
         return _ollama(model, engine, host or LOOPBACK[0], port or 11434, options)
     if api != "openai":
-        raise OptionInvalid(f"--api cannot be {api!r:.40}", fix="--api openai, or --api ollama")
+        raise OptionInvalid.of("--api", api, "--api openai, or --api ollama")
     told = {"host": host, "port": port, "state": state, "tls_cert": tls_cert, "tls_key": tls_key}
     _gateway(profile, {k: v for k, v in told.items() if v}, backend, (model, engine, options))
 
@@ -59,6 +59,7 @@ def _gateway(
     _need_serve()
     import os
 
+    from labkit.engines.ports import require_free
     from labkit.engines.registry import engine_class
     from labkit.serving.settings import PREFIX, Backend, Settings
 
@@ -71,7 +72,7 @@ def _gateway(
         options = options if engine in ("auto", "llamaserver", "llamacpp") else {}
         told["backends"] = (Backend("main", engine, model, options=options),)
     settings = Settings.read(profile, **told)
-    _free(settings.port)
+    require_free(settings.port)
     from labkit.serving.app import Server
 
     server = Server(settings)
@@ -88,11 +89,12 @@ def _ollama(model: str, engine: str, host: str, port: int, options: dict[str, An
     _need_serve()
     import uvicorn
 
+    from labkit.engines.ports import require_free
     from labkit.engines.registry import choose, engine_class
     from labkit.serving.ollama_api import create_app
     from labkit.serving.ollama_models import Models
 
-    _free(port)
+    require_free(port)
     if engine == "auto":
         engine = "llamaserver" if engine_class("llamaserver").available().installed else choose()[0]
     models = Models(model, engine, options)
@@ -102,21 +104,9 @@ def _ollama(model: str, engine: str, host: str, port: int, options: dict[str, An
 
 
 def _need_serve() -> None:
-    for name in (
-        "fastapi",
-        "httptools",
-        "prometheus_client",
-        "uvicorn",
-    ):  # looked for, not imported: that takes long
+    for name in ("fastapi", "httptools", "prometheus_client", "uvicorn"):  # not imported: that takes long
         if find_spec(name) is None:
             raise EngineUnavailable(f"{name} is not installed", fix="pip install 'labkit[serve]'")
-
-
-def _free(port: int) -> None:
-    from labkit.engines.ports import look
-
-    if (taken := look(port)).taken:
-        raise EngineUnavailable(f"port {port} is {taken}", fix=f"--port {port % 65535 + 1}")
 
 
 def _settings(state: str) -> Settings:

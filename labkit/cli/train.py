@@ -46,7 +46,7 @@ def train(
     if not find_spec("torch"):
         raise TrainingFailed("torch is not installed", fix="pip install 'labkit[train]'")
     if how not in ("grpo", "rejection", "examples"):
-        raise OptionInvalid(f"--how cannot be {how!r:.40}", fix="choose from: grpo, rejection, examples")
+        raise OptionInvalid.of("--how", how, "choose from: grpo, rejection, examples")
     if (how == "examples") != (rollouts is not None):
         raise OptionInvalid(f"--how {how} with {rollouts}", fix="--rollouts FILE goes with --how examples")
     from labkit.training.card import write_trained_card

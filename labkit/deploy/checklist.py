@@ -224,16 +224,10 @@ def shutdown(s: Service) -> tuple[bool | None, str]:
 
     def listen() -> None:
         body = {"model": s.model, **QUESTION, "max_tokens": 64, "stream": True}
-        headers = {"Authorization": f"Bearer {s.key}"}
+        asked: dict[str, Any] = {"json": body, "headers": {"Authorization": f"Bearer {s.key}"}, "timeout": 60}
         try:
-            with httpx.stream(
-                "POST",
-                f"{s.url}/v1/chat/completions",
-                json=body,
-                headers=headers,
-                timeout=60,
-                verify=s.verify,
-            ) as answer:
+            url = f"{s.url}/v1/chat/completions"
+            with httpx.stream("POST", url, verify=s.verify, **asked) as answer:
                 for line in answer.iter_lines():
                     got.append(line)
                     began.set()

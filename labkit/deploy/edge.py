@@ -80,7 +80,7 @@ def read_edge(file: Path) -> EdgeSpec:
     told = _map(top.get("deployment"), "deployment", {"type", "nodes", "models", "agents", "coordination"})
     kind = told.get("type")
     if kind not in TYPES:
-        raise OptionInvalid(f"type cannot be {kind!r:.40}", fix=" or ".join(TYPES))
+        raise OptionInvalid.of("type", kind, " or ".join(TYPES))
     rows = (
         told.get("nodes")
         if kind == TYPES[1]
@@ -120,9 +120,9 @@ def _checked(spec: EdgeSpec) -> EdgeSpec:
             f"{len(ids)} nodes: {', '.join(ids):.80}", fix=f"1 to {MOST_NODES}, an id for each"
         )
     if spec.failover not in ("automatic", "off"):
-        raise OptionInvalid(f"failover cannot be {spec.failover!r:.40}", fix="automatic or off")
+        raise OptionInvalid.of("failover", spec.failover, "automatic or off")
     if type(spec.sync_every) not in (int, float) or not 0.05 <= spec.sync_every <= 3600:
-        raise OptionInvalid(f"sync_every cannot be {spec.sync_every!r:.40}", fix="seconds from 0.05 to 3600")
+        raise OptionInvalid.of("sync_every", spec.sync_every, "seconds from 0.05 to 3600")
     for node in spec.nodes:
         aliases = [model.alias for model in node.models]
         for name in (node.id, *(agent.name for agent in node.agents)):

@@ -13,13 +13,8 @@ from pathlib import Path
 from labkit.deploy.tool import ask
 from labkit.errors import EngineUnavailable
 
-SECRET = (
-    ".git/config",
-    ".env",
-    "secrets/key",
-    "labkit/__pycache__/a.pyc",
-    "labkit/b.pyc",
-)  # no place in an image
+# What has no place in an image.
+SECRET = (".git/config", ".env", "secrets/key", "labkit/__pycache__/a.pyc", "labkit/b.pyc")
 ROUTES = """
 const settings = JSON.parse(require("fs").readFileSync(process.argv[1]));
 const known = ["rewrites", "redirects", "headers", "cleanUrls", "trailingSlash", "functions"];

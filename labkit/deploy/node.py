@@ -203,9 +203,7 @@ class Handler(BaseHTTPRequestHandler):
                 return self._send(404, {"error": "there are /agents/NAME and /sync"})
             id, text = body.get("id"), body.get("text")
             if not (isinstance(id, str) and 0 < len(id) <= MOST_ID and "/" not in id):
-                raise OptionInvalid(
-                    f"id cannot be {id!r:.40}", fix=f"a string of 1 to {MOST_ID} characters, no /"
-                )
+                raise OptionInvalid.of("id", id, f"a string of 1 to {MOST_ID} characters, no /")
             if not (isinstance(text, str) and 0 < len(text) <= MOST_TEXT):
                 raise OptionInvalid("text is missing or too long", fix=f"1 to {MOST_TEXT} characters")
             passed_on = body.get("passed_on") is True

@@ -8,14 +8,12 @@ one of the node whose name comes first remains.
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Iterable
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from labkit.models.store import storage_errors
+from labkit.models.database import make_database, transaction
 
 BATCH = 50
 SCHEMA = """
@@ -44,17 +42,7 @@ class Outbox:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with self._open() as db:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.executescript(SCHEMA)
-
-    @contextmanager
-    def _open(self) -> Any:
-        with closing(sqlite3.connect(self.path, timeout=10)) as db, storage_errors(self.path), db:
-            db.execute("PRAGMA synchronous=FULL")  # a record that was promised survives a power cut
-            yield db
+        make_database(path, SCHEMA)
 
     def add(self, id: str, node: str, body: dict[str, Any], target: str = "") -> Record:
         """Write a record of this node's own; return the one that counts under this id."""
@@ -66,7 +54,7 @@ class Outbox:
     def take(self, peer: str, records: Iterable[Record]) -> list[str]:
         """Write records that a peer sent; return all their ids, known ones too, so that it stops sending them."""
         ids = []
-        with self._open() as db:
+        with transaction(self.path) as db:
             for one in records:
                 row = (one.id, one.node, one.target, one.at, json.dumps(one.body, sort_keys=True))
                 if db.execute(INSERT, row).rowcount:  # new, or it replaces what this node has told before
@@ -85,7 +73,7 @@ class Outbox:
     def confirm(self, peer: str, sent: Iterable[Record]) -> None:
         """Note that a peer has these records; one that was replaced since is still to be told."""
         sql = "INSERT OR IGNORE INTO told SELECT ?, id FROM records WHERE id = ? AND node = ?"
-        with self._open() as db:
+        with transaction(self.path) as db:
             db.executemany(sql, [(peer, one.id, one.node) for one in sent])
 
     def get(self, id: str) -> Record | None:
@@ -103,6 +91,6 @@ class Outbox:
         return self._select(f"WHERE target = ? AND {undone} ORDER BY at", node)
 
     def _select(self, rest: str, *values: Any) -> list[Record]:
-        with self._open() as db:
+        with transaction(self.path) as db:
             rows = db.execute(f"SELECT id, node, target, at, body FROM records {rest}", values).fetchall()
         return [Record(id, node, target, at, json.loads(body)) for id, node, target, at, body in rows]

@@ -37,12 +37,14 @@ def write(files: Mapping[str, str], folder: Path) -> list[Path]:
     return paths
 
 
+def templates(folder: Path) -> Environment:
+    """Read a folder's templates; in them, a value that is missing is an error, not an empty place."""
+    return Environment(loader=FileSystemLoader(folder), undefined=StrictUndefined, keep_trailing_newline=True)
+
+
 def template(file: str, d: Deployment, **values: Any) -> str:
-    """Fill in one template; a value that is missing is an error, not an empty place."""
-    files = Environment(
-        loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    return files.get_template(f"{file}.j2").render(d=d, **values)
+    """Fill in one template."""
+    return templates(FOLDER).get_template(f"{file}.j2").render(d=d, **values)
 
 
 def nginx(d: Deployment, **places: str) -> str:

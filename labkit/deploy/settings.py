@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -12,16 +13,17 @@ import labkit
 from labkit.errors import OptionInvalid
 from labkit.models.store import storage_errors
 
-LABEL = re.compile(
-    r"(?!(on|off|yes|no|true|false|null|y|n)$)[a-z]([a-z0-9-]{0,38}[a-z0-9])?"
-)  # RFC 1123, with room for "-canary" behind it, and no word that YAML reads otherwise
+Rules = Mapping[str, tuple[re.Pattern[str], str]]  # by setting: what it must look like, and that in words
+Ranges = Mapping[str, tuple[float, float]]
+# RFC 1123, with room for "-canary" behind it, and no word that YAML reads otherwise.
+LABEL = re.compile(r"(?!(on|off|yes|no|true|false|null|y|n)$)[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 IMAGE = re.compile(
     r"[a-z0-9]+([._/-][a-z0-9]+)*(:[0-9]+(/[a-z0-9._-]+)+)?(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
 )
 PLAIN = re.compile(r"[\w./:;=+@-]*", re.ASCII)  # goes into files of many kinds, so it needs no quoting in any
 URL = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?", re.ASCII)
-RULES: dict[str, tuple[re.Pattern[str], str]] = {
+RULES: Rules = {
     "name": (LABEL, "lower-case letters, digits and -, 40 at most"),
     "host": (HOST, "a host name, as in agents.example.org"),
     "image": (IMAGE, "an image with its version, as in registry.example.org/labkit:0.1.0"),
@@ -33,7 +35,7 @@ RULES: dict[str, tuple[re.Pattern[str], str]] = {
     "vllm_model": (PLAIN, "a name on the Hugging Face hub"),
     "binary": (PLAIN, "the path of the labkit command"),
 }
-RANGES: dict[str, tuple[float, float]] = {
+RANGES: Ranges = {
     "port": (1024, 65_535),
     "replicas": (1, 1000),
     "max_replicas": (1, 1000),
@@ -45,6 +47,21 @@ RANGES: dict[str, tuple[float, float]] = {
     "lambda_memory_mb": (128, 10_240),
 }
 IMAGES = ("image", "base_image", "vllm_image")
+
+
+def check(settings: Any, rules: Rules, ranges: Ranges) -> None:
+    """Raise `OptionInvalid` for the first setting whose type, look or size is wrong."""
+    for one in fields(settings):
+        value: Any = getattr(settings, one.name)
+        kind: type = type(one.default)
+        if type(value) not in ({kind, int} if kind is float else {kind}):
+            raise OptionInvalid.of(one.name, value, f"a value of type {kind.__name__}")
+        pattern, want = rules.get(one.name, (None, ""))
+        if pattern and not pattern.fullmatch(value):
+            raise OptionInvalid.of(one.name, value, want)
+        low, high = ranges.get(one.name, (0, 0))
+        if high and not low <= value <= high:
+            raise OptionInvalid.of(one.name, value, f"from {low:g} to {high:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +95,7 @@ class Deployment:
     binary: str = "/opt/labkit/bin/labkit"
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            value, kind = getattr(self, one.name), type(one.default)
-            number = kind is float and type(value) is int
-            if type(value) is not kind and not number:
-                raise OptionInvalid(
-                    f"{one.name} cannot be {value!r:.60}", fix=f"a value of type {kind.__name__}"
-                )
-            pattern, want = RULES.get(one.name, (None, ""))
-            if pattern and not pattern.fullmatch(value):
-                raise OptionInvalid(f"{one.name} cannot be {value!r:.60}", fix=want)
-            low, high = RANGES.get(one.name, (0, 0))
-            if high and not low <= value <= high:
-                raise OptionInvalid(f"{one.name} cannot be {value!r}", fix=f"from {low:g} to {high:g}")
+        check(self, RULES, RANGES)
         for name in IMAGES:
             tag = getattr(self, name).rpartition("/")[2]
             if (":" not in tag and "@" not in tag) or tag.endswith(":latest"):

@@ -12,9 +12,10 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from labkit.engines.messages import check_messages
@@ -129,6 +130,14 @@ class Engine(ABC):
         raise OptionInvalid(f"{self.name} cannot time raw speed", fix="load(…, engine='llamacpp')")
 
 
+def installed(package: str, fix: str, reason: str = "") -> Availability:
+    """Look for a package without importing it; `reason` goes with one that is there."""
+    try:
+        return Availability(True, version(package), reason)
+    except PackageNotFoundError:
+        return Availability(False, reason=f"{package} is not installed", fix=fix)
+
+
 class Model:
     """Chat with a loaded model: `chat`, `stream`, `score`, `close`. Made by `labkit.load()`.
 
@@ -151,9 +160,7 @@ class Model:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def chat(
@@ -209,13 +216,8 @@ class Model:
     def score(self, text: str) -> list[TokenScore]:
         """Return every token of `text` with its natural-log probability (the first has none: NaN)."""
         self._check_open()
-        if not self.engine.score:
-            raise OptionInvalid(f"{self.engine.name} cannot score text", fix="load(…, engine='llamacpp')")
-        self._take_turn()
-        try:
+        with self._own_turn():
             return self.engine.score_text(text)
-        finally:
-            self._turn.release()
 
     def tokenize(self, text: str, special: bool = True) -> list[int]:
         """Return the token ids of `text`; control tokens in it stay plain text without `special`."""
@@ -225,11 +227,8 @@ class Model:
     def window_logits(self, ids: Sequence[int], first: int) -> NDArray[np.float32]:
         """Return the scores (N, V) of every token that may follow ids[first], ids[first + 1], … ids[-1]."""
         self._check_open()
-        self._take_turn()
-        try:
+        with self._own_turn():
             return self.engine.window_logits(ids, first)
-        finally:
-            self._turn.release()
 
     def embed(self, texts: Sequence[str], *, truncate: bool = True) -> tuple[NDArray[np.float32], int]:
         """Return vectors of length 1, shape (N, D), and how many tokens were read."""
@@ -243,12 +242,9 @@ class Model:
         mine = self._open.get(threading.get_ident())
         if mine and (unfinished := mine()):
             unfinished.close()
-        self._take_turn()
-        try:
+        with self._own_turn():
             self._closed = True
             self.engine.close()
-        finally:
-            self._turn.release()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -265,33 +261,33 @@ class Model:
         if options.tool_choice == "required" and not tools:
             raise OptionInvalid("tool_choice='required' without tools", fix="pass tools=[…] as well")
 
-    def _take_turn(self) -> None:
+    @contextmanager
+    def _own_turn(self) -> Iterator[None]:
         if not self._turn.acquire(timeout=BUSY_TIMEOUT_S):
             raise EngineTimeout(
                 f"{self!r} was busy for {BUSY_TIMEOUT_S:g} s", fix="finish or .close() the other stream"
             )
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def _run(
         self, messages: list[Message], tools: list[Tool], options: GenerationOptions, key: int
     ) -> Stream:
         start = time.perf_counter()
-        waits = not self.engine.concurrent
-        if waits:
-            self._take_turn()
-        source: Iterator[Chunk] = iter(())
-        try:
+        with nullcontext() if self.engine.concurrent else self._own_turn():
             self._check_open()
             source = self.engine.stream(messages, tools, options)
             if self.engine.raw_tool_calls and tools and options.tool_choice != "none":
                 source = read_tool_calls(source)
-            for chunk in source:
-                # The one place that writes to a Chunk: to copy a frozen one for every token costs more.
-                object.__setattr__(chunk, "at", time.perf_counter() - start)
-                yield chunk
-        finally:
-            close_source(source)
-            if waits:
-                self._turn.release()
+            try:
+                for chunk in source:
+                    # The one place that writes to a Chunk: to copy a frozen one for every token costs more.
+                    object.__setattr__(chunk, "at", time.perf_counter() - start)
+                    yield chunk
+            finally:
+                close_source(source)
 
 
 def close_source(source: Iterator[Any]) -> None:

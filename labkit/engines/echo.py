@@ -41,9 +41,9 @@ class Echo(Engine):
             raise OptionInvalid(f"echo has no option {unknown[0]!r}", fix="choose from: script, delay")
         script, delay = options.get("script", ()), options.get("delay", 0.0)
         if isinstance(script, str) or not all(isinstance(text, str) for text in script):
-            raise OptionInvalid(f"script cannot be {script!r:.60}", fix="a list of strings")
+            raise OptionInvalid.of("script", script, "a list of strings")
         if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= 60:
-            raise OptionInvalid(f"delay cannot be {delay!r:.60}", fix="seconds from 0 to 60")
+            raise OptionInvalid.of("delay", delay, "seconds from 0 to 60")
         return cls(list(script), float(delay))
 
     def __init__(self, script: list[str], delay: float) -> None:

@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
-from labkit.engines.base import Engine
+from labkit.engines.base import Engine, installed
 from labkit.engines.foundry_models import public_model, shipped_model, start, starting
 from labkit.engines.hf_folder import control_tokens
-from labkit.engines.settings import require_whole, settings_of
+from labkit.engines.settings import settings_of
 from labkit.engines.stops import StopReader
 from labkit.engines.tokens import room, vendor_errors
 from labkit.engines.toolcalls import CLOSE, OPEN
@@ -25,7 +24,16 @@ from labkit.models.card import ModelCard, Ref
 from labkit.models.fit import check_fit
 from labkit.models.hardware import free_cores
 from labkit.models.template import neutralise
-from labkit.types import Availability, Chunk, FinishReason, GenerationOptions, Message, Tool, Usage
+from labkit.types import (
+    Availability,
+    Chunk,
+    FinishReason,
+    GenerationOptions,
+    Message,
+    Tool,
+    Usage,
+    require_whole,
+)
 
 MAX_SEED = 2**31 - 1
 MAX_TEMPERATURE = 2.0
@@ -51,11 +59,7 @@ class Foundry(Engine):
     @classmethod
     def available(cls) -> Availability:
         """Look for the package without importing it."""
-        try:
-            return Availability(True, version("foundry-local-sdk"))
-        except PackageNotFoundError:
-            fix = "pip install 'labkit[foundry]'"
-            return Availability(False, reason="foundry-local-sdk is not installed", fix=fix)
+        return installed("foundry-local-sdk", "pip install 'labkit[foundry]'")
 
     @classmethod
     def default_variant(cls, card: ModelCard) -> str:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.engines.base import Engine
+from labkit.engines.base import Engine, installed
 from labkit.engines.llamacpp_draft import Drafter
 from labkit.engines.llamacpp_embed import cut, mean_states, unit
 from labkit.engines.llamacpp_files import gguf_file, prompt_template, try_file
@@ -50,10 +49,7 @@ class LlamaCpp(Engine):
     @classmethod
     def available(cls) -> Availability:
         """Look for the package without importing it."""
-        try:
-            return Availability(True, version("llama-cpp-python"))
-        except PackageNotFoundError:
-            return Availability(False, reason="llama-cpp-python is not installed", fix=INSTALL)
+        return installed("llama-cpp-python", INSTALL)
 
     @classmethod
     def load(cls, card: ModelCard, variant: str, options: Mapping[str, Any]) -> Self:
@@ -78,11 +74,7 @@ class LlamaCpp(Engine):
     def prompt(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
         """Render the chat template and tokenize it; raise `ContextOverflow` if no room is left to answer."""
         ids = self.context.tokenize(self.template.render(list(messages), list(tools) or None))
-        if len(ids) >= self.context.size:
-            raise ContextOverflow(
-                f"the prompt has {len(ids)} tokens, the context {self.context.size}",
-                fix=f"shorten it, or load(…, context={2 ** len(ids).bit_length()})",
-            )
+        self._check_room("prompt", ids, 1)
         return ids
 
     def stream(
@@ -119,7 +111,7 @@ class LlamaCpp(Engine):
     def score_text(self, text: str) -> list[TokenScore]:
         """Return each token of `text` with ln p(token | tokens before it)."""
         ids = self.context.tokenize(text)
-        self._check_room(ids)
+        self._check_room("text", ids)
         values = self.context.logprobs(ids)
         pieces = [self.context.piece(i, special=True).decode("utf-8", "replace") for i in ids]
         return [TokenScore(i, p, float(v)) for i, p, v in zip(ids, pieces, values, strict=True)]
@@ -130,13 +122,13 @@ class LlamaCpp(Engine):
 
     def window_logits(self, ids: Sequence[int], first: int) -> NDArray[np.float32]:
         """Return the scores of what may follow ids[first], …, ids[-1], shape (len(ids) - first, V)."""
-        self._check_room(ids)
+        self._check_room("text", ids)
         rows = [raw.copy() for _, raw in self.context.scores(self.context.with_bos(ids), first)]
         return np.concatenate(rows)
 
     def time_raw(self, prompt: int, generate: int) -> tuple[float, float]:
         """Return seconds to read `prompt` random tokens, and to write `generate`; the cache is empty after."""
-        self._check_room(range(max(prompt, generate)))
+        self._check_room("text", range(max(prompt, generate)))
         return self.context.time_reading(prompt), self.context.time_writing(generate)
 
     def embed_texts(self, texts: Sequence[str], truncate: bool) -> tuple[NDArray[np.float32], int]:
@@ -144,10 +136,10 @@ class LlamaCpp(Engine):
         ids = cut([self.context.tokenize(text, special=False) for text in texts], self.context.size, truncate)
         return unit(mean_states(self.context, ids)), sum(map(len, ids))
 
-    def _check_room(self, ids: Sequence[int]) -> None:
-        if len(ids) > self.context.size:
+    def _check_room(self, what: str, ids: Sequence[int], more: int = 0) -> None:
+        if len(ids) + more > self.context.size:
             raise ContextOverflow(
-                f"the text has {len(ids)} tokens, the context {self.context.size}",
+                f"the {what} has {len(ids)} tokens, the context {self.context.size}",
                 fix=f"load(…, context={2 ** len(ids).bit_length()})",
             )
 

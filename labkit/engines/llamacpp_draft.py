@@ -43,11 +43,6 @@ class Drafted:
         """Return α, the share of guesses that were right among those looked at (NaN for none)."""
         return self.accepted / self.looked_at if self.looked_at else math.nan
 
-    @property
-    def tokens_per_check(self) -> float:
-        """Return tokens written for each batch of the large model: the right guesses and one of its own."""
-        return 1 + self.accepted / self.checks if self.checks else math.nan
-
 
 class Drafter:
     """Let a small model draft for a large one. `last` counts what happened in the latest reply."""

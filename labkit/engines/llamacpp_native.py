@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit.engines.settings import require_whole
 from labkit.errors import ContextOverflow, EngineFailed, EngineUnavailable, ModelFileInvalid, OptionInvalid
 from labkit.models.hardware import free_cores
+from labkit.types import require_whole
 
 PREFILL_SLICE_S = 0.3
 FIRST_SLICE = 64
@@ -43,20 +43,15 @@ class LoadOptions:
     draft_tokens: int = 4
 
     def __post_init__(self) -> None:
-        limits = {
-            "context": (16, 10**7),
-            "threads": (0, 512),
-            "batch": (1, 65_536),
-            "gpu_layers": (-1, 10_000),
-            "draft_tokens": (1, 64),
-        }
+        limits = {"context": (16, 10**7), "threads": (0, 512), "batch": (1, 65_536)}
+        limits |= {"gpu_layers": (-1, 10_000), "draft_tokens": (1, 64)}
         for name, (low, high) in limits.items():
             require_whole(name, getattr(self, name), low, high)
         for name in ("memory_lock", "numa", "flash_attention"):
             if not isinstance(getattr(self, name), bool):
-                raise OptionInvalid(f"{name} cannot be {getattr(self, name)!r:.60}", fix="True or False")
+                raise OptionInvalid.of(name, getattr(self, name), "True or False")
         if not isinstance(self.draft, str):
-            raise OptionInvalid(f"draft cannot be {self.draft!r:.60}", fix='the name of a model: "pico"')
+            raise OptionInvalid.of("draft", self.draft, 'the name of a model: "pico"')
 
 
 class Log:

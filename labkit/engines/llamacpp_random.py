@@ -35,9 +35,8 @@ def write_random(source: Path, template: str, out: Path, name: str, shape: Mappi
     config = {**json.loads((source / "config.json").read_text("utf-8")), **shape}
     tokenizer = json.loads((source / "tokenizer.json").read_text("utf-8"))
     words = tokenizer["model"]["vocab"]
-    words |= {
-        f"Ġ{id}": id for id in range(len(words), config["vocab_size"])
-    }  # Ġ is how the vocabulary writes a space
+    # Ġ is how the vocabulary writes a space.
+    words |= {f"Ġ{id}": id for id in range(len(words), config["vocab_size"])}
     tensors, random = shapes(config), np.random.default_rng(0)
     with closing(GGUFWriter(out, "llama")) as writer:
         writer.add_name(name)

@@ -12,22 +12,22 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labkit.engines.base import installed
 from labkit.engines.llamacpp_convert import can_quantize
 from labkit.engines.llamacpp_embed import cut
 from labkit.engines.llamacpp_files import gguf_file
 from labkit.engines.own_server import OwnServer
 from labkit.engines.process import ServerProcess, ServerSettings, free_port
-from labkit.engines.settings import require_seconds, require_whole, settings_of
+from labkit.engines.settings import require_seconds, settings_of
 from labkit.models.card import ModelCard
 from labkit.models.hardware import free_cores
-from labkit.types import Availability, TokenScore
+from labkit.types import Availability, TokenScore, require_whole
 
 EVERY = 10**6  # more tokens than any vocabulary has
 
@@ -68,11 +68,7 @@ class LlamaServer(OwnServer):
     @classmethod
     def available(cls) -> Availability:
         """Look for the package without importing it."""
-        try:
-            return Availability(True, version("xllamacpp"))
-        except PackageNotFoundError:
-            fix = "pip install 'labkit[llamaserver]'"
-            return Availability(False, reason="xllamacpp is not installed", fix=fix)
+        return installed("xllamacpp", "pip install 'labkit[llamaserver]'")
 
     @classmethod
     def default_variant(cls, card: ModelCard) -> str:

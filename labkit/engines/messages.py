@@ -20,10 +20,7 @@ def check_messages(messages: str | Sequence[Message]) -> list[Message]:
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     if not isinstance(messages, Sequence) or not messages or len(messages) > MAX_MESSAGES:
-        raise OptionInvalid(
-            f"messages cannot be {repr(messages)[:80]}",
-            fix='"text", or [{"role": "user", "content": "text"}]',
-        )
+        raise OptionInvalid.of("messages", messages, '"text", or [{"role": "user", "content": "text"}]')
     checked = [_turn(turn, place) for place, turn in enumerate(messages)]
     size = sum(len(turn["content"]) for turn in checked)
     if size > MAX_PROMPT_CHARS:

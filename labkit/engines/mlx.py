@@ -17,13 +17,13 @@ from labkit.engines.base import Engine
 from labkit.engines.hf_folder import chat_template, pulled
 from labkit.engines.llamacpp_files import made_from, shipped_folder, weights_hash
 from labkit.engines.llamacpp_sampling import PENALTY_WINDOW
-from labkit.engines.settings import require_whole, settings_of
+from labkit.engines.settings import settings_of
 from labkit.engines.tokens import chunks_of, room, vendor_errors
 from labkit.errors import EngineFailed, EngineUnavailable, ModelFileInvalid, ModelNotFound
 from labkit.models import store
 from labkit.models.card import ModelCard, Ref
 from labkit.models.fit import check_fit
-from labkit.types import Availability, Chunk, GenerationOptions, Message, Tool
+from labkit.types import Availability, Chunk, GenerationOptions, Message, Tool, require_whole
 
 TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 BITS = {"8bit": 8, "4bit": 4}
@@ -127,14 +127,8 @@ class Mlx(Engine):
         )
         penalty = options.repeat_penalty if options.repeat_penalty != 1 else None
         processors = make_logits_processors(None, penalty, PENALTY_WINDOW)
-        for token, _ in generate_step(
-            mx.array(ids),
-            self.model,
-            max_tokens=limit,
-            sampler=sampler,
-            logits_processors=processors,
-            prefill_step_size=PREFILL_SLICE,
-        ):
+        how = {"sampler": sampler, "logits_processors": processors, "prefill_step_size": PREFILL_SLICE}
+        for token, _ in generate_step(mx.array(ids), self.model, max_tokens=limit, **how):
             yield int(token)
 
     def close(self) -> None:

@@ -10,19 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
-from labkit.engines.base import Engine
+from labkit.engines.base import Engine, installed
 from labkit.engines.llamacpp_convert import can_quantize
 from labkit.engines.ollama_daemon import Daemon, error_of, tag_of
 from labkit.engines.ollama_messages import ThoughtReader, call_of, last, lines, turns, words_of
 from labkit.engines.openai_stream import read_bare_call
-from labkit.engines.settings import require_seconds, require_whole, settings_of
+from labkit.engines.settings import require_seconds, settings_of
 from labkit.engines.toolschema import call_schema
 from labkit.errors import EngineFailed, ModelNotFound, OptionInvalid
 from labkit.models.card import ModelCard
-from labkit.types import Availability, Chunk, GenerationOptions, Message, Tool, ToolCall
+from labkit.types import Availability, Chunk, GenerationOptions, Message, Tool, ToolCall, require_whole
 
 SERVED = "served"
 
@@ -45,7 +44,7 @@ class OllamaOptions:
         for name, kinds in {"host": str, "model": str, "keep_alive": int | float | str}.items():
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
-                raise OptionInvalid(f"{name} cannot be {value!r:.60}", fix='as in host="127.0.0.1:11434"')
+                raise OptionInvalid.of(name, value, 'as in host="127.0.0.1:11434"')
         require_whole("context", self.context, 16, 10**7)
         require_seconds("timeout", self.timeout)
 
@@ -63,13 +62,8 @@ class Ollama(Engine):
     @classmethod
     def available(cls) -> Availability:
         """Look for the client without importing it; whether a daemon answers shows when a model is loaded."""
-        try:
-            return Availability(
-                True, version("ollama"), reason="the client: it needs a daemon, or labkit serve"
-            )
-        except PackageNotFoundError:
-            fix = "pip install 'labkit[ollama]'"
-            return Availability(False, reason="Ollama's client is not installed", fix=fix)
+        found = "the client: it needs a daemon, or labkit serve"
+        return installed("ollama", "pip install 'labkit[ollama]'   (Ollama's client)", found)
 
     @classmethod
     def default_variant(cls, card: ModelCard) -> str:

@@ -9,21 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
-from labkit.engines.base import Engine
+from labkit.engines.base import Engine, installed
 from labkit.engines.hf_folder import chat_template, read_json
 from labkit.engines.onnx_files import default_variant, model_file
-from labkit.engines.settings import require_whole, settings_of
+from labkit.engines.settings import settings_of
 from labkit.engines.tokens import chunks_of, room, vendor_errors
 from labkit.errors import EngineFailed, EngineUnavailable, ModelFileInvalid, OptionInvalid
 from labkit.models import store
 from labkit.models.card import ModelCard
 from labkit.models.fit import check_fit
 from labkit.models.hardware import free_cores
-from labkit.types import Availability, Chunk, GenerationOptions, Message, Tool
+from labkit.types import Availability, Chunk, GenerationOptions, Message, Tool, require_whole
 
 PACKAGES = ("onnxruntime-genai", "onnxruntime-genai-cuda", "onnxruntime-genai-directml")
 PREFILL_SLICE = 64  # tokens read at once: Ctrl-C is seen between two slices
@@ -46,7 +45,7 @@ class LoadOptions:
         require_whole("context", self.context, 0, 10**7)
         require_whole("threads", self.threads, 0, 512)
         if not isinstance(self.provider, str):
-            raise OptionInvalid(f"provider cannot be {self.provider!r:.60}", fix="provider='cpu'")
+            raise OptionInvalid.of("provider", self.provider, "provider='cpu'")
 
 
 class Onnx(Engine):
@@ -57,12 +56,8 @@ class Onnx(Engine):
     @classmethod
     def available(cls) -> Availability:
         """Look for one of the packages, which differ in their execution providers, without importing it."""
-        for package in PACKAGES:
-            try:
-                return Availability(True, version(package))
-            except PackageNotFoundError:
-                continue
-        return Availability(False, reason=f"{PACKAGES[0]} is not installed", fix="pip install 'labkit[onnx]'")
+        found = [installed(package, "pip install 'labkit[onnx]'") for package in PACKAGES]
+        return next((state for state in found if state.installed), found[0])
 
     @classmethod
     def default_variant(cls, card: ModelCard) -> str:

@@ -38,7 +38,7 @@ class UrlOptions:
     def __post_init__(self) -> None:
         for name in ("url", "model", "key_env"):
             if not isinstance(getattr(self, name) or "", str):
-                raise OptionInvalid(f"{name} cannot be {getattr(self, name)!r:.60}", fix="a string")
+                raise OptionInvalid.of(name, getattr(self, name), "a string")
         if not self.url:
             raise OptionInvalid("the engine openai needs a server's URL", fix=EXAMPLE)
         require_seconds("timeout", self.timeout)

@@ -7,6 +7,8 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from labkit.errors import EngineUnavailable
+
 USUAL = {8000: "labkit serve, vLLM", 8080: "llama.cpp's server", 8888: "JupyterLab", 11434: "Ollama"}
 CONNECT_S = 0.05
 ANSWER_S = 0.2
@@ -41,6 +43,12 @@ def look(number: int, usual: str = "") -> Port:
             return Port(number, usual, True, _ask(link))
     except OSError:  # refused, or no answer in time: nobody listens
         return Port(number, usual, False)
+
+
+def require_free(port: int) -> None:
+    """Raise `EngineUnavailable`, with another port to try, where somebody has this one."""
+    if (taken := look(port)).taken:
+        raise EngineUnavailable(f"port {port} is {taken}", fix=f"--port {port % 65535 + 1}")
 
 
 def _ask(link: socket.socket) -> str:

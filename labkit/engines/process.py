@@ -6,7 +6,6 @@ A server never outlives its owner: `process_guard.py` stands between the two and
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import psutil
 
 from labkit.errors import EngineFailed, EngineTimeout
 from labkit.models import store
+from labkit.models.trial import signal_name
 
 GUARD = Path(__file__).with_name("process_guard.py")
 LOOK_EVERY_S = 0.03
@@ -96,7 +96,7 @@ class ServerProcess:
         code = self._guard.poll()
         how = f" (exit code {code})" if code is not None else ""
         if code is not None and code > 128:
-            how = f" ({_signal(code - 128)})"
+            how = f" ({signal_name(code - 128)})"
         return EngineFailed(
             f"{self.settings.name}'s server {what}{how}: {self.tail()}", fix=f"see {self.log}"
         )
@@ -150,10 +150,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

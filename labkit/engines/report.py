@@ -29,6 +29,11 @@ class EngineState:
     usable: bool | None = None
     seconds: float = 0.0
 
+    @property
+    def works(self) -> bool:
+        """Return whether it is installed, and no trial has failed."""
+        return self.found.installed and self.usable is not False
+
     def __str__(self) -> str:
         version = f" {self.found.version}" if self.found.version else ""
         if not self.found.installed:
@@ -95,7 +100,11 @@ class Report:
     @property
     def ok(self) -> bool:
         """Return whether a lab can run: an engine for models, and a cache that can be written to."""
-        return any(_works(engine) for engine in self.engines) and not self.cache.problem
+        return self._has_engine and not self.cache.problem
+
+    @property
+    def _has_engine(self) -> bool:
+        return any(engine.runs_models and engine.works for engine in self.engines)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -103,7 +112,7 @@ class Report:
         only if no other is."""
         broken = [e for e in self.engines if e.runs_models and e.usable is False]
         found = [Problem(f"{e.name}: {e.found.reason}", e.found.fix) for e in broken]
-        if not broken and not any(_works(engine) for engine in self.engines):
+        if not broken and not self._has_engine:
             found.append(Problem("no engine that runs a model is installed", self._first_install()))
         if not self.models:
             found.append(Problem("there is no model on this machine", "labkit models   lists what to pull"))
@@ -161,10 +170,6 @@ class Report:
 
 def _cell(html: str) -> str:
     return f'<td style="text-align:left">{html}</td>'
-
-
-def _works(engine: EngineState) -> bool:
-    return engine.runs_models and engine.found.installed and engine.usable is not False
 
 
 def machine_rows(machine: Machine) -> Iterator[tuple[str, str]]:

@@ -20,13 +20,7 @@ def settings_of(kind: type[Settings], engine: str, options: Mapping[str, Any]) -
     return kind(**options)
 
 
-def require_whole(name: str, value: object, low: int, high: int) -> None:
-    """Raise `OptionInvalid` unless `value` is a whole number in the range."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise OptionInvalid(f"{name} cannot be {value!r:.60}", fix=f"a whole number from {low} to {high}")
-
-
 def require_seconds(name: str, value: object) -> None:
     """Raise `OptionInvalid` unless `value` is more than 0 seconds and at most a day."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86_400:
-        raise OptionInvalid(f"{name} cannot be {value!r:.60}", fix="seconds, more than 0")
+        raise OptionInvalid.of(name, value, "seconds, more than 0")

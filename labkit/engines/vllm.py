@@ -16,7 +16,7 @@ from labkit.engines.openai import SERVED
 from labkit.engines.own_server import OwnServer
 from labkit.engines.process import ServerProcess, ServerSettings, free_port
 from labkit.engines.prometheus import read_page
-from labkit.engines.settings import require_seconds, require_whole, settings_of
+from labkit.engines.settings import require_seconds, settings_of
 from labkit.engines.vllm_templates import VllmSettings
 from labkit.errors import EngineFailed, ModelNotFound
 from labkit.models.card import ModelCard
@@ -24,7 +24,7 @@ from labkit.models.catalog import catalog
 from labkit.models.download import pulled_folder
 from labkit.models.fit import check_fit
 from labkit.models.hardware import free_cores, gpus
-from labkit.types import Availability
+from labkit.types import Availability, require_whole
 
 AUTO = "auto"
 # The command `vllm` fails in the build for processors: it looks for a package of that very name.
@@ -145,16 +145,8 @@ def start(folder: Path, card: ModelCard, options: VllmOptions) -> tuple[ServerPr
         room = options.kv_cache_memory_bytes or max(LEAST_CACHE, room)
         options = replace(options, kv_cache_memory_bytes=room, enforce_eager=True)
     port, threads = free_port(), str(options.threads or free_cores())
-    place = (
-        "--model",
-        str(folder),
-        "--served-model-name",
-        card.alias,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    )
+    place = ["--model", str(folder), "--served-model-name", card.alias]
+    place += ["--host", "127.0.0.1", "--port", str(port)]
     command = (str(python_of("vllm")), "-I", "-m", SERVER, *place, *options.arguments())
     env = {**ENVIRONMENT, "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": threads}
     url = f"http://127.0.0.1:{port}"

@@ -10,8 +10,8 @@ import shlex
 from dataclasses import dataclass, fields
 from typing import Any
 
-from labkit.engines.settings import require_whole
 from labkit.errors import OptionInvalid
+from labkit.types import require_whole
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SIZES = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_memory_bytes")
@@ -60,7 +60,7 @@ class VllmSettings:
         rules["gpu_memory_utilization"] = type(share) in (int, float) and 0 < share <= 1, "from 0 to 1"
         for name, (kept, want) in rules.items():
             if not kept:
-                raise OptionInvalid(f"{name} cannot be {getattr(self, name)!r:.60}", fix=want)
+                raise OptionInvalid.of(name, getattr(self, name), want)
 
     @property
     def gpus(self) -> int:

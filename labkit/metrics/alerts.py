@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from labkit.errors import OptionInvalid
 
-Sample = Mapping[
-    str, float
-]  # "at": seconds of any clock; then figures by name, as in {"at": 12.0, "ttft": 0.3}
+# "at": seconds of any clock; then figures by name, as in {"at": 12.0, "ttft": 0.3}.
+Sample = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,16 @@ from labkit.engines.registry import load
 from labkit.errors import LabkitError, OptionInvalid
 from labkit.metrics.probes import Bandwidth, memory_bandwidth, peak_rss
 from labkit.metrics.records import METRICS, Record, about
+from labkit.metrics.table import aligned
 from labkit.models.gguf import inspect
 from labkit.models.hardware import last_level_cache, usable_cores
 from labkit.models.trial import run_in_child
+from labkit.types import require_whole
 
 WARM_UP = {"prompt": 16, "generate": 8}  # once all weights have been read, the system has them at hand
 WORDS = "the lamp in the hall is on and the kettle is in the kitchen so nobody sits in the dark".split()
 CHILD_TIMEOUT_S = 600.0
+SHOWN = {"s": (1e3, "ms"), "bytes": (1e-6, "MB"), "bytes/s": (1e-9, "GB/s"), "share": (100, "%")}
 Samples = dict[str, list[float]]
 
 
@@ -58,8 +61,7 @@ def bench_all(
     the allocator kept of earlier work would hide it.
     """
     for what, value, least in (("prompt", prompt, 1), ("generate", generate, 2), ("repeat", repeat, 1)):
-        if not isinstance(value, int) or not least <= value <= 10**6:
-            raise OptionInvalid(f"{what} cannot be {value!r:.60}", fix=f"a whole number from {least} to 10⁶")
+        require_whole(what, value, least, 10**6)
     context = options.get("context")
     work = {"prompt": min(prompt, context) if isinstance(context, int) else prompt, "generate": generate}
     with ExitStack() as stack:
@@ -191,14 +193,10 @@ def table(records: Sequence[Record]) -> str:
     names = [name for name in METRICS if any(name in {**r.samples, **r.figures} for r in records)]
     rows = [["", *(str(record.about["variant"]) for record in records)]]
     rows += [[_label(name, facts["settings"]), *(_cell(name, r) for r in records)] for name in names]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     settings = ", ".join(f"{key} {value}" for key, value in facts["settings"].items())
     lines = [f"{facts['model']} on {facts['engine']} {facts['engine_version']}: {settings}", ""]
-    lines += ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += [
-        "",
-        "± is the standard deviation; a range in brackets goes from least to most, its median before.",
-    ]
+    spread = "± is the standard deviation; a range in brackets goes from least to most, its median before."
+    lines += [*aligned(rows, left=True), "", spread]
     lines += [f"{name:<14} {records[0].formulas.get(name, METRICS[name].formula)}" for name in names]
     return "\n".join(
         [*lines, *(f"{r.about['variant']}: {note}" for r in records for note in r.about["notes"])]
@@ -212,12 +210,7 @@ def _label(name: str, settings: dict[str, Any]) -> str:
 
 def _cell(name: str, record: Record) -> str:
     unit = METRICS[name].unit
-    scale, shown = {
-        "s": (1e3, "ms"),
-        "bytes": (1e-6, "MB"),
-        "bytes/s": (1e-9, "GB/s"),
-        "share": (100, "%"),
-    }.get(unit, (1.0, unit))
+    scale, shown = SHOWN.get(unit, (1.0, unit))
     if name in record.figures:
         return f"{scale * record.figures[name]:,.1f} {shown}"
     values = [scale * value for value in record.samples.get(name, ())]

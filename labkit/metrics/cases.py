@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import labkit
 from labkit.engines.messages import check_messages
 from labkit.engines.toolschema import tool_schemas
 from labkit.errors import LabkitError, OptionInvalid
+from labkit.models.jsonl import read_lines
 from labkit.types import Message, Tool
 
 
@@ -32,19 +32,14 @@ class Case:
 def read_cases(path: Path | str) -> list[Case]:
     """Read a .jsonl file, or every one in a folder; raise `LabkitError` with file and line of a bad case."""
     path, cases = Path(path), dict[str, Case]()
+
+    def read(row: dict[str, Any]) -> None:
+        case = _case(row)
+        if cases.setdefault(case.id, case) is not case:
+            raise ValueError(f"there is another case {case.id!r}")
+
     for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
-        try:
-            lines = file.read_bytes().splitlines()
-        except OSError as exc:
-            raise LabkitError(f"{file} cannot be read: {exc.strerror}", fix="give a .jsonl file") from exc
-        for at, line in enumerate(lines, 1):
-            try:
-                case = _case(json.loads(line.decode("utf-8")))
-                if cases.setdefault(case.id, case) is not case:
-                    raise ValueError(f"there is another case {case.id!r}")
-            except (ValueError, TypeError, AttributeError, KeyError, RecursionError, LabkitError) as exc:
-                why = f"it has no {exc}" if isinstance(exc, KeyError) else str(exc)
-                raise LabkitError(f"{file}, line {at} is no case: {why}", fix="correct that line") from exc
+        read_lines(file, read, "case", "correct that line")
     if not cases:
         raise LabkitError(f"there are no cases in {path}", fix="give a .jsonl file, or a folder of them")
     return list(cases.values())

@@ -27,6 +27,7 @@ from labkit.metrics.records import METRICS, Record
 from labkit.metrics.table import Column, Table
 from labkit.models.gguf import inspect
 from labkit.models.hardware import free_cores
+from labkit.types import require_whole
 
 LEVELS = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_1", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 LEAST_TEXT = 4_000  # characters: more than one window of 512 tokens
@@ -112,7 +113,7 @@ def measure_levels(
     from tqdm import tqdm
 
     if not levels or isinstance(levels, str):
-        raise OptionInvalid(f"levels cannot be {levels!r}", fix="a list, the base first: ['F16', 'Q4_K_M']")
+        raise OptionInvalid.of("levels", levels, "a list, the base first: ['F16', 'Q4_K_M']")
     text, asked, busy = _text(characters), _cases(cases), loaded_machine()
     # The same for all levels; threads that wait for a core that others use would stall the engine.
     options = {"threads": free_cores(), **options}
@@ -175,19 +176,14 @@ def _notes(speed: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _text(characters: int) -> str:
-    _check("characters", characters, LEAST_TEXT)
+    require_whole("characters", characters, LEAST_TEXT, 10**9)
     return (data_folder("texts") / "agent_heldout.txt").read_text("utf-8")[:characters]
 
 
 def _cases(count: int) -> list[Case]:
-    _check("cases", count, 1)
+    require_whole("cases", count, 1, 10**6)
     calls = choose(read_cases(data_folder() / "seen.jsonl"), skills=["call"])
     return sorted(calls, key=lambda case: len(str(asdict(case))))[:count]
-
-
-def _check(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise OptionInvalid(f"{name} cannot be {value!r:.60}", fix=f"a whole number from {least:,}")
 
 
 def _cell(row: Level, name: str) -> str:

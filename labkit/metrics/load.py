@@ -70,7 +70,7 @@ class Plan:
             low = 0 if name in ("warmup", "seed") else 1 if name in whole else 1e-6
             high = 2**32 - 1 if name == "seed" else 10**6
             if value is not None and (not isinstance(value, kind) or not low <= value <= high):
-                raise OptionInvalid(f"{name} cannot be {value!r:.60}", fix=f"from {low:g} to {high:,}")
+                raise OptionInvalid.of(name, value, f"from {low:g} to {high:,}")
 
     def due(self) -> list[float]:
         """Return when each request is to be sent, in seconds after the first one."""

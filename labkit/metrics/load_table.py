@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from labkit.metrics.load import FATES
 from labkit.metrics.records import METRICS, Record
+from labkit.metrics.table import aligned
 
 P99_SAMPLES = 1_000
 
@@ -49,14 +50,12 @@ def steps_table(records: Sequence[Record], knee: Record | None) -> str:
         cells = [f"{t[p] * 1e3:,.1f}" if t else "-" for t in times for p in ("p50", "p90")]
         speeds = [f"{figures.get(name, 0):,.2f}" for name in ("goodput", "throughput")]
         rows.append([_load(record), *speeds, *cells, _fates(record)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     end = "Goodput still rose at the last step: no knee."
     if knee:
         end = f"The knee is at {_load(knee)}: twice as much raised goodput by less than 5 %."
     elif not records[-1].figures.get("goodput"):
         end = "No request met the targets: no knee."
-    return "\n".join([*lines, "", end])
+    return "\n".join([*aligned(rows), "", end])
 
 
 def _load(record: Record) -> str:

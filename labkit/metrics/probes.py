@@ -5,7 +5,6 @@ What a machine does not show is absent from the samples, never zero. This module
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
@@ -17,13 +16,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import psutil
 
 from labkit.errors import NotEnoughMemory, OptionInvalid
-from labkit.models.hardware import battery, last_level_cache, memory, usable_cores
+from labkit.models.hardware import battery, last_level_cache, memory, nvidia, usable_cores
 
 Reader = Callable[[], dict[str, float]]
 LEAST_BUFFER = 256 * 2**20
@@ -39,7 +37,7 @@ class Probe:
 
     def __init__(self, pid: int | None = None, hertz: float = 5.0, root: Path = Path("/")) -> None:
         if not 0 < hertz <= 100:
-            raise OptionInvalid(f"hertz cannot be {hertz}", fix="a number above 0, at most 100")
+            raise OptionInvalid.of("hertz", hertz, "a number above 0, at most 100")
         if pid is not None and not psutil.pid_exists(pid):
             raise OptionInvalid(f"there is no process {pid}", fix="give the pid of one that runs")
         self.series: dict[str, list[tuple[float, float]]] = {}
@@ -58,9 +56,7 @@ class Probe:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end.set()
         self._thread.join()
         self._look()
@@ -136,15 +132,7 @@ def _package_power(root: Path) -> Reader:
 
 def _gpu() -> list[Reader]:
     """Read NVIDIA's library, if its Python binding (extra `gpu`), a driver and a GPU are there."""
-    try:
-        nvml: Any = importlib.import_module("pynvml")
-    except ImportError:
-        return []
-    try:
-        nvml.nvmlInit()
-        gpus = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-    except nvml.NVMLError:
-        return []
+    nvml, gpus = nvidia()
     sources: dict[str, Callable[[Any], float]] = {
         "gpu_busy": lambda gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
         "gpu_memory": lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from labkit.engines.base import Model
 from labkit.errors import EngineFailed, OptionInvalid
 from labkit.metrics.records import Record, about
+from labkit.types import require_whole
 
 WINDOW = 512
 LEAST_WINDOW = 16
@@ -108,8 +109,7 @@ def ppl(nll: Floats) -> tuple[float, float]:
 
 
 def _windows(ids: Sequence[int], window: int) -> list[Sequence[int]]:
-    if isinstance(window, bool) or not isinstance(window, int) or window < LEAST_WINDOW:
-        raise OptionInvalid(f"window cannot be {window!r:.60}", fix=f"a whole number from {LEAST_WINDOW}")
+    require_whole("window", window, LEAST_WINDOW, 10**7)
     if len(ids) < window:
         smaller = [2**n for n in range(20, 3, -1) if LEAST_WINDOW <= 2**n <= len(ids)]
         raise OptionInvalid(

@@ -20,7 +20,6 @@ from typing import Any
 from labkit.engines.base import Model
 from labkit.engines.doctor import WITHOUT_MODEL, availability
 from labkit.engines.registry import engine_class, entries, load
-from labkit.engines.settings import require_whole
 from labkit.errors import EngineUnavailable, LabkitError
 from labkit.metrics import records
 from labkit.metrics.agreement import ANSWER_TOKENS, Parting, partings, spelled_out
@@ -32,7 +31,7 @@ from labkit.metrics.sweep import run_point
 from labkit.metrics.table import Column, Table
 from labkit.models.catalog import find
 from labkit.models.hardware import usable_cores
-from labkit.types import Reply
+from labkit.types import Reply, require_whole
 
 HELLO = "Hello! Who are you?"
 TIMED = " ".join((WORDS * 8)[:160])
@@ -179,10 +178,15 @@ def _pooled(turns: Sequence[Record]) -> Record:
     return replace(turns[0], samples={k: [x for t in turns for x in t.samples[k]] for k in turns[0].samples})
 
 
+def fullest(engine: str, threads: int) -> tuple[str | None, dict[str, Any]]:
+    """Return the level and the options at which an engine has the weights unrounded."""
+    level, options = FULL.get(engine, (None, {}))
+    return level, {name: threads if name == "threads" else value for name, value in options.items()}
+
+
 def measure(name: str, engine: str, began: float, prompts: int, repeat: int, threads: int) -> Record:
     """Measure one engine in this process, which was started for it alone when time.time() was `began`."""
-    level, options = FULL.get(engine, (None, {}))
-    options = {name: threads if name == "threads" else value for name, value in options.items()}
+    level, options = fullest(engine, threads)
     with load(name, engine, level, **options) as model:
         model.chat(HELLO, max_tokens=1)
         start = time.time() - began

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import labkit
 from labkit.engines.base import Model
-from labkit.errors import LabkitError, OptionInvalid, StorageFailed
+from labkit.errors import OptionInvalid, StorageFailed
 from labkit.models.hardware import machine
+from labkit.models.jsonl import read_lines
 from labkit.models.store import hash_file
 
 if TYPE_CHECKING:
@@ -150,13 +151,8 @@ def about(model: Model | str, /, **settings: Any) -> dict[str, Any]:
     """
     facts = {"engine": model, "engine_version": "", "model": "", "variant": "", "weights": ""}
     if isinstance(model, Model):
-        facts = {
-            "engine": model.engine.name,
-            "engine_version": model.engine.available().version,
-            "model": model.card.alias,
-            "variant": model.variant,
-            "weights": _weights(model.engine.file),
-        }
+        facts |= {"engine": model.engine.name, "engine_version": model.engine.available().version}
+        facts |= {"model": model.card.alias, "variant": model.variant, "weights": _weights(model.engine.file)}
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     first = {"labkit": labkit.__version__, "created": created, "machine": asdict(machine())}
     return {**first, **facts, "settings": settings}
@@ -198,21 +194,7 @@ def write(path: Path | str, records: Iterable[Record]) -> None:
 
 def read(path: Path | str) -> list[Record]:
     """Read every record of a file; raise `LabkitError` with file and line of a bad one."""
-    path, found = Path(path), []
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as exc:
-        fix = "give a file that --json wrote"
-        raise LabkitError(f"{path} cannot be read: {exc.strerror}", fix=fix) from exc
-    for at, line in enumerate(lines, 1):
-        try:
-            found.append(_record(json.loads(line)))
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as exc:
-            why = f"it has no {exc}" if isinstance(exc, KeyError) else str(exc)
-            raise LabkitError(
-                f"{path}, line {at} is no record: {why}", fix="delete that line; each line stands for itself"
-            ) from exc
-    return found
+    return read_lines(Path(path), _record, "record", "delete that line; each line stands for itself")
 
 
 def _record(row: dict[str, Any]) -> Record:
@@ -267,7 +249,7 @@ def compare(
     methods: another look at the jackknife", Annals of Statistics 7 (1979), 1–26.
     """
     if not 0 < confidence < 1:
-        raise OptionInvalid(f"confidence cannot be {confidence}", fix="a number between 0 and 1, as in 0.95")
+        raise OptionInvalid.of("confidence", confidence, "a number between 0 and 1, as in 0.95")
     if before.kind != after.kind:
         raise OptionInvalid(f"the kinds differ: {before.kind}, {after.kind}", fix="compare like with like")
     moved = _unlike(_machine(before), _machine(after))
@@ -332,9 +314,7 @@ def _tail(counts: tuple[int, int], confidence: float) -> float:
 def _resampled(rows: NDArray[Any], middle: Any, random: Any) -> NDArray[Any]:
     import numpy as np
 
-    size = max(
-        1, 2**20 // rows.size
-    )  # values at a time, so that many samples need no more than some megabytes
+    size = max(1, 2**20 // rows.size)  # at a time, so that many samples need no more than some megabytes
     parts = (min(size, RESAMPLES - at) for at in range(0, RESAMPLES, size))
     picks = (random.integers(len(rows), size=(part, len(rows))) for part in parts)
     return np.concatenate([middle(rows[pick].reshape(len(pick), -1), axis=1) for pick in picks])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
@@ -27,6 +28,13 @@ class Column(NamedTuple):
         return f"{self.scale * value:,.{self.digits}f}" if math.isfinite(value) else "-"
 
 
+def aligned(rows: Sequence[Sequence[str]], left: bool = False) -> list[str]:
+    """Return rows of cells as lines: each column is as wide as its widest cell, aligned to the right unless `left`."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    pad = str.ljust if left else str.rjust
+    return ["  ".join(map(pad, row, widths)).rstrip() for row in rows]
+
+
 class Table(ABC):
     """Show `title`, `cells` (rows of text, the headings first) and `footer`, which a subclass gives."""
 
@@ -44,9 +52,7 @@ class Table(ABC):
         """Return what to know about the run, then the formula of every column."""
 
     def __repr__(self) -> str:
-        widths = [max(map(len, column)) for column in zip(*self.cells, strict=True)]
-        rows = ("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in self.cells)
-        return "\n".join([self.title, "", *rows, "", *self.footer])
+        return "\n".join([self.title, "", *aligned(self.cells), "", *self.footer])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         title, *footer = (html.escape(line) for line in (self.title, *self.footer))

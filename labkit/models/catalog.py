@@ -45,9 +45,8 @@ def find(name: str, served: bool = False) -> ModelCard:
         return cards[name]
     if name.lower() in lower:
         return cards[lower[name.lower()]]
-    if not served and os.path.isfile(
-        os.path.join(os.path.expanduser(name), "training.json")
-    ):  # False for any nonsense
+    # False for any nonsense, where Path would raise.
+    if not served and os.path.isfile(os.path.join(os.path.expanduser(name), "training.json")):
         return trained(Path(name).expanduser().absolute())
     if served:
         abilities = frozenset({"completion", "tools"})

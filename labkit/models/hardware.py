@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -170,18 +171,28 @@ def npu_name() -> str:
     return ""
 
 
-def _nvml() -> tuple[Gpu, ...] | None:
-    """Ask NVIDIA's library; None where its Python binding is not installed."""
+def nvidia() -> tuple[Any, list[Any]]:
+    """Return NVIDIA's library, ready, and its handles of the GPUs; None where its Python binding is not installed."""
     try:
-        nvml = importlib.import_module("pynvml")
+        nvml: Any = importlib.import_module("pynvml")
     except ImportError:
-        return None
+        return None, []
     try:
         nvml.nvmlInit()
-        handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+        return nvml, [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+    except nvml.NVMLError:  # no driver, so no GPU
+        return nvml, []
+
+
+def _nvml() -> tuple[Gpu, ...] | None:
+    """Ask NVIDIA's library; None where its Python binding is not installed."""
+    nvml, handles = nvidia()
+    if not handles:
+        return None if nvml is None else ()
+    try:
         facts = [(nvml.nvmlDeviceGetName(h), nvml.nvmlDeviceGetMemoryInfo(h)) for h in handles]
         nvml.nvmlShutdown()
-    except nvml.NVMLError:  # no driver, so no GPU
+    except nvml.NVMLError:
         return ()
     return tuple(Gpu(str(name), int(held.total), int(held.free)) for name, held in facts)
 

@@ -53,7 +53,11 @@ def run_in_child(module: str, args: Sequence[str], timeout: float = 30.0) -> str
         err.seek(max(0, err.seek(0, os.SEEK_END) - 2_000))
         said = err.read().decode("utf-8", "replace").strip().splitlines()
     died = (
-        f"it crashed the parser ({_signal(-code)})" if code < 0 else said[-1] if said else f"exit code {code}"
+        f"it crashed the parser ({signal_name(-code)})"
+        if code < 0
+        else said[-1]
+        if said
+        else f"exit code {code}"
     )
     raise _invalid(subject, died)
 
@@ -64,7 +68,8 @@ def _invalid(subject: str, why: str) -> ModelFileInvalid:
     )
 
 
-def _signal(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return what a signal is called, as in SIGKILL."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -35,7 +35,7 @@ async def change(gateway: Gateway, exchange: Exchange, request: Request) -> Resp
     body = parse(await body_of(request, gateway.settings.max_body))
     action, text = body.get("action"), body.get("backend")
     if not isinstance(text, str) or not 0 < len(text) <= 1000:
-        raise OptionInvalid(f"backend cannot be {text!r:.60}", fix="NAME=ENGINE;model=nano")
+        raise OptionInvalid.of("backend", text, "NAME=ENGINE;model=nano")
     if action == "stop":
         await gateway.pool.stop(text)
     elif action in ("start", "replace"):
@@ -43,7 +43,7 @@ async def change(gateway: Gateway, exchange: Exchange, request: Request) -> Resp
         await change(Backend.parse(text))
         gateway.router.breakers.pop(text.partition("=")[0], None)
     else:
-        raise OptionInvalid(f"action cannot be {action!r:.40}", fix="start, stop or replace")
+        raise OptionInvalid.of("action", action, "start, stop or replace")
     exchange.told |= {"action": action, "backend": text.partition("=")[0]}
     return json_response({"backends": states(gateway.router)})
 

@@ -29,9 +29,7 @@ RULES = {
     "unload_idle": Rule("memory_share", limit=0.9, window=30),
 }
 EVERY_S = 2.0
-HOLD_S = (
-    30.0  # after the last look at which a rule fired, so that its own success does not end an action at once
-)
+HOLD_S = 30.0  # after the last look at which a rule fired: an action's own success does not end it at once
 SENT_S = 300.0  # for how long a sent alert holds that has no end, as in Alertmanager
 MOST = 1_000  # alerts that are remembered
 log = logging.getLogger(__name__)
@@ -117,8 +115,7 @@ def _read(told: Any, now: float) -> tuple[dict[str, str], float]:
     """Return an alert's labels, and when it ends: one that is over has ended already."""
     try:
         labels = {str(key): str(value) for key, value in told["labels"].items()}
-        return labels, datetime.fromisoformat(
-            told["endsAt"]
-        ).timestamp() if "endsAt" in told else now + SENT_S
+        ends = datetime.fromisoformat(told["endsAt"]).timestamp() if "endsAt" in told else now + SENT_S
+        return labels, ends
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise OptionInvalid(f"not an alert: {told!r:.200}", fix="send Prometheus' alerts") from exc

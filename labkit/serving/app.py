@@ -199,7 +199,7 @@ async def feedback(gateway: Gateway, exchange: Exchange, request: Request) -> Re
     """Take a vote on an answer: {"vote": "up"} or {"vote": "down"}."""
     vote = parse(await body_of(request, gateway.settings.max_body)).get("vote")
     if vote not in ("up", "down"):
-        raise OptionInvalid(f"vote cannot be {vote!r:.40}", fix="up or down")
+        raise OptionInvalid.of("vote", vote, "up or down")
     gateway.telemetry.thumb(vote)
     return json_response({})
 

@@ -27,9 +27,7 @@ async def run_batch(gateway: Gateway, exchange: Exchange, request: Request) -> R
         or not 0 < len(asked) <= MOST
         or not all(isinstance(a, dict) for a in asked)
     ):
-        raise OptionInvalid(
-            f"requests cannot be {asked!r:.60}", fix=f"a list of 1 to {MOST} objects with a body"
-        )
+        raise OptionInvalid.of("requests", asked, f"a list of 1 to {MOST} objects with a body")
     gate = asyncio.Semaphore(max(1, gateway.settings.batch))
 
     async def one(item: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +52,7 @@ async def answered(gateway: Gateway, batch: Exchange, body: Any) -> tuple[int, d
     exchange = Exchange(gateway.audit, gateway.telemetry.request(route, user.role, user.id), user, route)
     try:
         if not isinstance(body, dict):
-            raise OptionInvalid(f"body cannot be {body!r:.60}", fix="a chat completion")
+            raise OptionInvalid.of("body", body, "a chat completion")
         ask = replace(read_chat(body, gateway.settings.max_tokens), stream=False)
         chunks = await collected(gateway.answer(ask, exchange))
         return 200, Format(exchange.id, ask.model).whole(chunks)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from labkit.errors import LabkitError
-from labkit.serving.keys import open_database
+from labkit.models.database import open_database
 from labkit.serving.openai_api import Ask
 from labkit.serving.settings import Settings
 from labkit.serving.telemetry import Telemetry
@@ -148,26 +148,22 @@ class RedisStore:
 
     async def get(self, group: str, field: str) -> str | None:
         """Return a field's value."""
-        try:
+        with suppress(*self.away):
             found: Any = await self.redis.hget(f"labkit:{group}", field)
             return found if isinstance(found, str) else None
-        except self.away:
-            return None
+        return None
 
     async def all(self, group: str) -> list[str]:
         """Return the values of a group."""
-        try:
+        with suppress(*self.away):
             return [str(value) for value in await self.redis.hvals(f"labkit:{group}")][-NEAREST:]
-        except self.away:
-            return []
+        return []
 
     async def put(self, group: str, field: str, value: str) -> None:
         """Keep a value, and its group for a while longer."""
-        try:
+        with suppress(*self.away):
             await self.redis.hset(f"labkit:{group}", field, value)
             await self.redis.expire(f"labkit:{group}", self.ttl)
-        except self.away:
-            pass
 
     async def close(self) -> None:
         """Close the connections."""

@@ -63,14 +63,8 @@ class Gateway:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
         """Run everything that works beside the requests; at the end, give back and write what is left."""
-        jobs = (
-            self._open(),
-            self.audit.run(),
-            self.router.watch(),
-            self.pool.watch(),
-            self.alerts.run(),
-            self._tick(),
-        )
+        watching = (self.router.watch(), self.pool.watch(), self.alerts.run(), self._tick())
+        jobs = (self._open(), self.audit.run(), *watching)
         tasks = [asyncio.create_task(job) for job in jobs]
         try:
             yield

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labkit.errors import ModelNotFound, OptionInvalid, StorageFailed
-from labkit.models.store import storage_errors
+from labkit.models.database import open_database
 
 ROLES = {"admin": 0, "instructor": 0, "student": 1, "batch": 2}  # the number is the priority in the line
 MAX_KEY = 200
@@ -43,17 +43,6 @@ class User:
 
 
 LOCAL = User("local", "this machine", "admin")
-
-
-def open_database(path: Path) -> sqlite3.Connection:
-    """Open a database that several processes share; a killed one leaves it whole (write-ahead log)."""
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
-    db = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA synchronous=NORMAL")
-    return db
 
 
 class Keys:

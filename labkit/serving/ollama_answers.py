@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel
 
+from labkit.errors import LabkitError
 from labkit.serving import ollama_requests as asked
-from labkit.serving.ollama_models import SHIPPED, ApiError, Entry, Models, Runner
+from labkit.serving.ollama_models import SHIPPED, ApiError, Entry, Known, Models, Runner
 from labkit.types import Chunk
 
 Line = dict[str, Any]
@@ -72,6 +73,19 @@ def figures(first: float, last: Chunk) -> Line:
         "eval_count": usage.completion_tokens if usage else 0,
         "eval_duration": round((last.at - first) * 1e9),
     }
+
+
+async def encoded(
+    first: Line, lines: AsyncGenerator[Line, None], words: Callable[[Exception], str]
+) -> AsyncGenerator[bytes, None]:
+    """Yield lines as JSON in ASCII, since clients cut at U+2028 and the like; a failure becomes an error line."""
+    async with aclosing(lines):
+        try:
+            yield json.dumps(first).encode() + b"\n"
+            async for line in lines:
+                yield json.dumps(line).encode() + b"\n"
+        except (ApiError, LabkitError) as error:
+            yield json.dumps({"error": words(error)}).encode() + b"\n"
 
 
 def merged(lines: list[Line]) -> Line:
@@ -164,7 +178,7 @@ def delete(models: Models, body: asked.Request) -> Iterator[Line]:
     yield {}
 
 
-def show(models: Models, body: asked.Request) -> Iterator[Line]:
+def show(models: Known, body: asked.Request) -> Iterator[Line]:
     """Describe a model, with a Modelfile that would make it."""
     entry = models.get(body.model)
     card, many = entry.card, entry.parameters.items()
@@ -202,7 +216,7 @@ def described(entry: Entry) -> Line:
     return {"name": entry.name, "model": entry.name, "size": size, "digest": entry.digest, "details": details}
 
 
-def tags(models: Models) -> Line:
+def tags(models: Known) -> Line:
     """List every model, the newest first."""
     entries = sorted(models.entries.values(), key=lambda entry: entry.modified, reverse=True)
     return {"models": [described(entry) | {"modified_at": entry.modified.isoformat()} for entry in entries]}

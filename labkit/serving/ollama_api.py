@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import os
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,14 +29,20 @@ from labkit.errors import (
     OptionInvalid,
 )
 from labkit.models import store
-from labkit.serving.ollama_answers import ANSWERS, Line, merged, running, tags
+from labkit.serving.ollama_answers import ANSWERS, Line, encoded, merged, running, tags
 from labkit.serving.ollama_models import ApiError, Models
 from labkit.serving.ollama_requests import parsed
 
 MAX_BODY, MAX_BLOB = 8 * 2**20, 64 * 2**30
 SWEEP_S = 0.25
 LOCAL = ("127.0.0.1", "localhost")
-STATUS = {OptionInvalid: 400, ModelFileInvalid: 400, ModelNotFound: 404, EngineUnavailable: 503}
+STATUS = {
+    ContextOverflow: 400,
+    OptionInvalid: 400,
+    ModelFileInvalid: 400,
+    ModelNotFound: 404,
+    EngineUnavailable: 503,
+}
 
 
 def create_app(models: Models) -> fastapi.FastAPI:
@@ -89,10 +94,14 @@ def local_only(request: fastapi.Request) -> None:
 
 def refusal(error: Exception) -> JSONResponse:
     """Return Ollama's error body, with the status that it has for the like."""
-    if isinstance(error, ContextOverflow):
-        return JSONResponse({"error": "the input length exceeds the context length"}, 400)
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
-    return JSONResponse({"error": " ".join(str(error).split())}, getattr(error, "status", status))
+    return JSONResponse({"error": words_of(error)}, getattr(error, "status", status))
+
+
+def words_of(error: Exception) -> str:
+    """Return what Ollama says, where its clients look for that, or else what the error says, in one line."""
+    overflown = isinstance(error, ContextOverflow)
+    return "the input length exceeds the context length" if overflown else " ".join(str(error).split())
 
 
 def handler(
@@ -105,7 +114,7 @@ def handler(
         lines = iterate(lambda: answer(models, body))
         first = await anext(lines)  # what fails before it is an HTTP error, later an error line
         if getattr(body, "stream", False) and first.keys() & {"done", "status"}:
-            return StreamingResponse(encoded(first, lines), media_type="application/x-ndjson")
+            return StreamingResponse(encoded(first, lines, words_of), media_type="application/x-ndjson")
         whole = [first]
         async with contextlib.aclosing(lines):
             async for line in lines:
@@ -127,17 +136,6 @@ async def read(request: fastapi.Request) -> bytes:
     if not raw.strip():
         raise ApiError(400, "missing request body")
     return bytes(raw)
-
-
-async def encoded(first: Line, lines: AsyncGenerator[Line, None]) -> AsyncIterator[bytes]:
-    """Yield lines as JSON in ASCII, since clients cut at U+2028 and the like; a failure becomes an error line."""
-    async with contextlib.aclosing(lines):
-        try:
-            yield json.dumps(first).encode() + b"\n"
-            async for line in lines:
-                yield json.dumps(line).encode() + b"\n"
-        except (ApiError, LabkitError) as error:
-            yield bytes(refusal(error).body) + b"\n"
 
 
 async def take_blob(models: Models, digest: str, request: fastapi.Request) -> Response:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 import labkit
-from labkit.errors import LabkitError
 from labkit.serving import ollama_answers as answers
 from labkit.serving import ollama_requests as asked
 from labkit.serving.app import Work
 from labkit.serving.exchange import Exchange
 from labkit.serving.gateway import Gateway
-from labkit.serving.ollama_models import ApiError, Entry, key_of
+from labkit.serving.ollama_models import ApiError, Entry, Known
 from labkit.serving.openai_api import Ask
-from labkit.serving.refused import Refused, json_response, refused
+from labkit.serving.refused import Refused, json_response
 from labkit.serving.trim import estimate
 from labkit.serving.web import Streamed, body_of, collected, unless_gone
 from labkit.types import Chunk, GenerationOptions
@@ -30,7 +27,7 @@ USUAL = GenerationOptions()
 OLLAMAS_OWN = ("top_k", "min_p", "repeat_penalty")  # defaults of Ollama's that not every server takes
 
 
-class Shown:
+class Shown(Known):
     """Show the gateway's models as Ollama's lists want them."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -39,13 +36,6 @@ class Shown:
             f"{name}:latest".lower(): Entry(f"{name}:latest", name, node.card, "", "llama")
             for name, node in nodes
         }
-        self.loaded: dict[str, Any] = {}
-
-    def get(self, name: str) -> Entry:
-        """Find a model, or raise Ollama's 404."""
-        if entry := self.entries.get(key_of(name)):
-            return entry
-        raise ApiError(404, f"model '{name[:200]}' not found")
 
 
 def spoken(work: Work) -> Work:
@@ -91,7 +81,7 @@ async def converse(
     if not body.stream:
         return json_response(answers.merged(await unless_gone(request, collected(lines))))
     first = await unless_gone(request, anext(lines))
-    return Streamed(encoded(first, lines), lines, "application/x-ndjson")
+    return Streamed(answers.encoded(first, lines, str), lines, "application/x-ndjson")
 
 
 async def spoken_lines(
@@ -110,19 +100,6 @@ async def spoken_lines(
     yield answers.line_of(model, form, Chunk()) | answers.figures(first, last) | total
 
 
-async def encoded(
-    first: answers.Line, lines: AsyncGenerator[answers.Line, None]
-) -> AsyncGenerator[bytes, None]:
-    """Yield lines as JSON; a failure becomes an error line."""
-    async with aclosing(lines):
-        yield json.dumps(first).encode() + b"\n"
-        try:
-            async for line in lines:
-                yield json.dumps(line).encode() + b"\n"
-        except LabkitError as error:
-            yield json.dumps({"error": str(refused(error))}).encode() + b"\n"
-
-
 async def embed(gateway: Gateway, exchange: Exchange, request: Request) -> Response:
     """Answer /api/embed."""
     body = asked.parsed(asked.EmbedRequest, await body_of(request, gateway.settings.max_body))
@@ -137,13 +114,12 @@ async def embed(gateway: Gateway, exchange: Exchange, request: Request) -> Respo
 async def show(gateway: Gateway, exchange: Exchange, request: Request) -> Response:
     """Answer /api/show."""
     body = asked.parsed(asked.Request, await body_of(request, gateway.settings.max_body))
-    lines: Iterator[answers.Line] = answers.show(Shown(gateway), body)  # type: ignore[arg-type]
-    return json_response(next(lines))
+    return json_response(next(answers.show(Shown(gateway), body)))
 
 
 async def tags(gateway: Gateway, exchange: Exchange, request: Request) -> Response:
     """Answer /api/tags."""
-    return json_response(answers.tags(Shown(gateway)))  # type: ignore[arg-type]
+    return json_response(answers.tags(Shown(gateway)))
 
 
 async def running(gateway: Gateway, exchange: Exchange, request: Request) -> Response:

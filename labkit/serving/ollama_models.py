@@ -85,14 +85,26 @@ class Runner:
         return NEVER if left > 1e9 else datetime.now(UTC) + timedelta(seconds=left)
 
 
-class Models:
+class Known:
+    """Know models by name."""
+
+    entries: dict[str, Entry]
+
+    def get(self, name: str) -> Entry:
+        """Find a model by name, with or without its tag; raise Ollama's 404."""
+        if found := self.entries.get(key_of(name)):
+            return found
+        raise ApiError(404, f"model '{name[:200]}' not found")
+
+
+class Models(Known):
     """Know every model by name, and keep those in use loaded. Several threads may call at once."""
 
     def __init__(self, first: str, engine: str, options: Mapping[str, Any]) -> None:
         self.kind = engine_class(engine)
         # Only this server has to be told beforehand that embeddings will be asked for.
         self.options = {"embeddings": True, **options} if engine == "llamaserver" else options
-        self.entries: dict[str, Entry] = {}
+        self.entries = {}
         self.loaded: dict[str, Runner] = {}
         self._retired: list[Runner] = []
         self._lock = threading.RLock()
@@ -126,12 +138,6 @@ class Models:
                 raise ApiError(400, f"there are {MAX_MODELS} models already: delete one")
             self.unload(entry.name)
             self.entries[key] = replace(entry, name=shown(entry.name), modified=datetime.now(UTC))
-
-    def get(self, name: str) -> Entry:
-        """Find a model by name, with or without its tag; raise Ollama's 404."""
-        if found := self.entries.get(key_of(name)):
-            return found
-        raise ApiError(404, f"model '{name[:200]}' not found")
 
     def delete(self, name: str) -> None:
         """Forget a model, and unload it."""

@@ -56,7 +56,7 @@ def read_chat(body: Mapping[str, Any], most: int) -> Ask:
     """Check a request to /v1/chat/completions; `most` is the length of an answer that asks for none."""
     messages = body.get("messages")
     if not isinstance(messages, list):
-        raise OptionInvalid(f"messages cannot be {messages!r:.60}", fix="a list of messages")
+        raise OptionInvalid.of("messages", messages, "a list of messages")
     turns = [_turn(turn, place) for place, turn in enumerate(check_messages(messages))]
     tools = tool_schemas(_of(body, "tools", list) or [])
     choice, tools = _choice(body.get("tool_choice"), tools)
@@ -86,7 +86,7 @@ def read_completion(body: Mapping[str, Any], most: int) -> Ask:
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
     if not isinstance(prompt, str):
-        raise OptionInvalid(f"prompt cannot be {prompt!r:.60}", fix="one text")
+        raise OptionInvalid.of("prompt", prompt, "one text")
     turns = [{"role": "user", "content": prompt}]
     return read_chat({**body, "messages": turns, "tools": None}, most)
 
@@ -100,12 +100,10 @@ def read_embeddings(body: Mapping[str, Any]) -> tuple[str, list[str]]:
         or not 0 < len(texts) <= MAX_TEXTS
         or not all(isinstance(t, str) for t in texts)
     ):
-        raise OptionInvalid(f"input cannot be {asked!r:.60}", fix=f"a text, or up to {MAX_TEXTS} texts")
+        raise OptionInvalid.of("input", asked, f"a text, or up to {MAX_TEXTS} texts")
     check_messages([{"role": "user", "content": text} for text in texts])
     if body.get("encoding_format", "float") not in ("float", "base64"):
-        raise OptionInvalid(
-            f"encoding_format cannot be {body['encoding_format']!r:.40}", fix="float or base64"
-        )
+        raise OptionInvalid.of("encoding_format", body["encoding_format"], "float or base64")
     return _model(body), texts
 
 
@@ -119,7 +117,7 @@ def _refuse_unable(body: Mapping[str, Any]) -> None:
 def _model(body: Mapping[str, Any]) -> str:
     model = body.get("model")
     if not isinstance(model, str) or not 0 < len(model) <= 200:
-        raise OptionInvalid(f"model cannot be {model!r:.60}", fix="a name out of /v1/models")
+        raise OptionInvalid.of("model", model, "a name out of /v1/models")
     return model
 
 
@@ -131,7 +129,7 @@ def _whole(value: Any) -> Any:
 def _of(body: Mapping[str, Any], name: str, kind: type) -> Any:
     value = body.get(name)
     if value is not None and not isinstance(value, kind):
-        raise OptionInvalid(f"{name} cannot be {value!r:.60}", fix=f"{name} is a {kind.__name__}")
+        raise OptionInvalid.of(name, value, f"{name} is a {kind.__name__}")
     return value
 
 
@@ -180,9 +178,7 @@ def _choice(choice: Any, tools: list[Tool]) -> tuple[str, list[Tool]]:
         if tools:
             return "required", tools
     if choice not in (None, "auto", "none", "required") or (choice == "required" and not tools):
-        raise OptionInvalid(
-            f"tool_choice cannot be {choice!r:.60}", fix="auto, none, required, or one of tools"
-        )
+        raise OptionInvalid.of("tool_choice", choice, "auto, none, required, or one of tools")
     return choice or "auto", tools
 
 
@@ -197,7 +193,7 @@ def _schema(form: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         or not isinstance(inner, dict)
         or not isinstance(inner.get("schema"), dict)
     ):
-        raise OptionInvalid(f"response_format cannot be {form!r:.60}", fix="text, json_object or json_schema")
+        raise OptionInvalid.of("response_format", form, "text, json_object or json_schema")
     return inner["schema"]  # type: ignore[no-any-return]
 
 

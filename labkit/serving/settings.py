@@ -47,7 +47,7 @@ class Backend:
         if unknown := set(self.task_classes) - set(TASKS):
             raise OptionInvalid(f"there is no task class {unknown.pop()!r:.40}", fix=", ".join(TASKS))
         if not (isinstance(self.weight, int | float) and 0 < self.weight <= 1000):
-            raise OptionInvalid(f"weight cannot be {self.weight!r:.40}", fix="more than 0, at most 1000")
+            raise OptionInvalid.of("weight", self.weight, "more than 0, at most 1000")
 
     @property
     def url(self) -> str:
@@ -130,7 +130,7 @@ class Settings:
             value = getattr(self, one.name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if number and not (math.isfinite(value) and 0 <= value <= 2**40):
-                raise OptionInvalid(f"{one.name} cannot be {value!r}", fix="0 or more")
+                raise OptionInvalid.of(one.name, value, "0 or more")
         if self.host not in LOOPBACK and not self.keys:
             raise OptionInvalid(
                 f"{self.host!r:.60} is open to others, and no keys are demanded", fix="--profile prod"
@@ -138,7 +138,7 @@ class Settings:
         if bool(self.tls_cert) != bool(self.tls_key):
             raise OptionInvalid("TLS needs both a certificate and its key", fix="tls_cert and tls_key")
         if self.cache not in ("off", "exact", "semantic"):
-            raise OptionInvalid(f"cache cannot be {self.cache!r:.40}", fix="off, exact or semantic")
+            raise OptionInvalid.of("cache", self.cache, "off, exact or semantic")
         if len({backend.name for backend in self.backends}) < max(1, len(self.backends)):
             raise OptionInvalid(
                 "backends need a name each, and one must be there", fix="--backend a=llamaserver"
@@ -166,7 +166,7 @@ def _value(kind: type, name: str, text: str) -> Any:
             return kind(text)
         except ValueError:
             pass
-    raise OptionInvalid(f"{name} cannot be {text!r:.40}", fix=f"a value of type {kind.__name__}")
+    raise OptionInvalid.of(name, text, f"a value of type {kind.__name__}")
 
 
 def _option(text: str) -> Any:

@@ -93,7 +93,7 @@ def replay(
     Raises `OptionInvalid` for less than 1 or more than 1,000 replicas.
     """
     if not 1 <= replicas <= MAX_REPLICAS:
-        raise OptionInvalid(f"replicas cannot be {replicas}", fix=f"a whole number from 1 to {MAX_REPLICAS}")
+        raise OptionInvalid.of("replicas", replicas, f"a whole number from 1 to {MAX_REPLICAS}")
     return _Service(speed, replicas, scale).run(sorted(trace, key=lambda arrival: arrival.at))
 
 

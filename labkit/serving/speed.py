@@ -32,7 +32,7 @@ class Speed:
                 f"{self} is no speed", fix="rising callers from 1 on, and a rate > 0 for each"
             )
         if not 0 < self.first <= 1:
-            raise OptionInvalid(f"first cannot be {self.first}", fix="a share over 0, up to 1")
+            raise OptionInvalid.of("first", self.first, "a share over 0, up to 1")
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Speed:

@@ -16,9 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 import httptools
 
 CONNECT_S = 2.0
-IDLE_S = (
-    2.0  # servers close idle connections after 5 s or more; a request that meets that moment would be lost
-)
+IDLE_S = 2.0  # servers close idle connections after 5 s or more, and a request at that moment would be lost
 MOST_IDLE = 100
 AHEAD = 2**18  # bytes that may wait for somebody who reads slowly
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import jinja2
 
-from labkit.engines.settings import require_whole
 from labkit.errors import OptionInvalid
+from labkit.types import require_whole
 
 # The job is a Jinja template itself, so that what is filled in here has other marks.
 MARKED = jinja2.Environment(

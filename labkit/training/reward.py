@@ -14,8 +14,8 @@ from typing import Any
 from labkit.engines.messages import check_messages
 from labkit.engines.toolcalls import ToolCallReader
 from labkit.engines.toolschema import tool_schemas
-from labkit.errors import LabkitError, OptionInvalid, TrainingFailed
-from labkit.models.store import storage_errors
+from labkit.errors import OptionInvalid, TrainingFailed
+from labkit.models.jsonl import read_lines
 from labkit.training.rollouts import checked
 from labkit.types import Message, Reply, Timing, Tool, ToolCall, Usage
 
@@ -36,18 +36,13 @@ Reward = Callable[[Task, Reply], float]
 
 def read_tasks(path: Path) -> list[Task]:
     """Read tasks from JSON lines of `messages`, `tools`, `goal`; raise `TrainingFailed` with the line of a bad one."""
-    with storage_errors(path, "read"):
-        lines = path.read_bytes().splitlines()
-    found = []
-    for at, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            tools = tool_schemas(row.get("tools") or [])
-            found.append(Task(check_messages(row["messages"]), tools, row.get("goal")))
-        except (LabkitError, ValueError, TypeError, LookupError, AttributeError) as error:
-            fix = "a line is an object with messages, and tools and a goal if there are any"
-            raise TrainingFailed(f"{path}, line {at} is no task: {error!s:.100}", fix=fix) from error
-    return found
+
+    def read(row: Mapping[str, Any]) -> Task:
+        tools = tool_schemas(row.get("tools") or [])
+        return Task(check_messages(row["messages"]), tools, row.get("goal"))
+
+    fix = "a line is an object with messages, and tools and a goal if there are any"
+    return read_lines(path, read, "task", fix, TrainingFailed)
 
 
 def reward_named(name: str) -> Reward:

@@ -144,9 +144,8 @@ def completion(model: Model, id: str, chunks: list[Chunk], found: Mapping[str, l
     """Return an answer as OpenAI's API has it; token ids and ln p as vLLM adds them."""
     reply = model.reply_of(chunks)
     message: Message = {"role": "assistant", "content": reply.text or (None if reply.tool_calls else "")}
-    if (
-        reply.tool_calls
-    ):  # engines number the calls of one reply, clients want ids of their own in all of them
+    # Engines number the calls of one reply, clients want ids of their own in all of them.
+    if reply.tool_calls:
         message["tool_calls"] = [{**call.openai(), "id": f"{id}-{call.id}"} for call in reply.tool_calls]
     usage = {"prompt_tokens": reply.usage.prompt_tokens, "completion_tokens": reply.usage.completion_tokens}
     choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason, "logprobs": None}

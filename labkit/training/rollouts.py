@@ -21,7 +21,8 @@ from typing import Any
 
 from labkit.engines.base import Model
 from labkit.engines.messages import check_messages
-from labkit.errors import EngineFailed, LabkitError, OptionInvalid, TrainingFailed
+from labkit.errors import EngineFailed, OptionInvalid, TrainingFailed
+from labkit.models.jsonl import read_lines
 from labkit.models.store import storage_errors
 from labkit.training.data import Example
 from labkit.types import GenerationOptions, Message, Tool, Usage
@@ -192,17 +193,11 @@ def write_rollouts(path: Path, rollouts: Sequence[Rollout]) -> None:
 
 def read_rollouts(path: Path) -> list[Rollout]:
     """Read the rollouts of a file; raise `LabkitError` with the line of a bad one."""
-    with storage_errors(path, "read"):
-        lines = path.read_bytes().splitlines()
-    found = []
-    for at, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            for turn in row["turns"]:
-                turn |= {key: tuple(turn[key]) for key in ("prompt_ids", "token_ids", "logprobs")}
-                turn["usage"] = Usage(**turn["usage"])
-            found.append(Rollout(**{**row, "turns": tuple(Turn(**turn) for turn in row["turns"])}))
-        except (ValueError, TypeError, KeyError) as exc:
-            fix = "delete that line; each line stands for itself"
-            raise LabkitError(f"{path}, line {at} is no rollout: {exc!s:.100}", fix=fix) from exc
-    return found
+
+    def read(row: dict[str, Any]) -> Rollout:
+        for turn in row["turns"]:
+            turn |= {key: tuple(turn[key]) for key in ("prompt_ids", "token_ids", "logprobs")}
+            turn["usage"] = Usage(**turn["usage"])
+        return Rollout(**{**row, "turns": tuple(Turn(**turn) for turn in row["turns"])})
+
+    return read_lines(path, read, "rollout", "delete that line; each line stands for itself")

@@ -20,15 +20,8 @@ _HOME = {
     "Timeline": "timeline",
 }
 __all__ = [
-    "AgentTrace",
-    "Chat",
-    "Doctor",
-    "EngineRace",
-    "LiveMetrics",
-    "ModelPicker",
-    "QuantExplorer",
-    "Timeline",
-]
+    "AgentTrace", "Chat", "Doctor", "EngineRace", "LiveMetrics", "ModelPicker", "QuantExplorer", "Timeline",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from labkit.widgets.agent_trace import AgentTrace

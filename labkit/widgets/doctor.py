@@ -8,7 +8,7 @@ from html import escape
 import ipywidgets
 
 from labkit.engines.doctor import doctor, tried
-from labkit.engines.report import EngineState, Report
+from labkit.engines.report import Report
 from labkit.widgets.frame import Frame, buttons
 from labkit.widgets.language import tr
 from labkit.widgets.log import plain
@@ -46,7 +46,7 @@ class Doctor(Frame):
         self._show()
 
     def _show(self) -> None:
-        fixes = {("engines", e.name): e.found.fix for e in self.report.engines if not _works(e)}
+        fixes = {("engines", e.name): e.found.fix for e in self.report.engines if not e.works}
         fixes["cache", "folder"] = self.report.cache.fix
         rows = ((*row, fixes.get(row[:2], "")) for row in self.report.rows())
         body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
@@ -61,10 +61,6 @@ class Doctor(Frame):
 
     def __repr__(self) -> str:
         return plain(str(self.report))
-
-
-def _works(state: EngineState) -> bool:
-    return state.found.installed and state.usable is not False
 
 
 def _cells(row: tuple[str, str, str, str]) -> str:

@@ -13,7 +13,7 @@ import ipywidgets
 from labkit.engines.base import Model
 from labkit.engines.registry import load
 from labkit.errors import LabkitError
-from labkit.metrics.race import FULL, HELLO, entrants
+from labkit.metrics.race import HELLO, entrants, fullest
 from labkit.models.hardware import usable_cores
 from labkit.types import Chunk, GenerationOptions, Reply
 from labkit.widgets.frame import Frame, buttons
@@ -113,8 +113,8 @@ class _Lane:
 
 
 def _load(model: str, engine: str, threads: int) -> Model:
-    level, options = FULL.get(engine, (None, {}))
-    return load(model, engine, level, **{k: threads if k == "threads" else v for k, v in options.items()})
+    level, options = fullest(engine, threads)
+    return load(model, engine, level, **options)
 
 
 def _at_once(tasks: Sequence[Callable[[], None]]) -> None:

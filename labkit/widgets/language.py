@@ -25,9 +25,8 @@ def language() -> str:
 def tr(message: str, **values: object) -> str:
     """Return a message in the reader's language, with its `{values}` filled in; what is not known stays as it is."""
     text = _catalog(language()).get(message, message)
-    if (
-        right_to_left()
-    ):  # a name or a path among Arabic words keeps its own direction: isolated (Unicode FSI, PDI)
+    # A name or a path among Arabic words keeps its own direction: isolated (Unicode FSI, PDI).
+    if right_to_left():
         values = {k: v if isinstance(v, int | float) else f"\u2068{v}\u2069" for k, v in values.items()}
     return text.format(**values) if values else text
 

@@ -97,8 +97,8 @@ def test_q4(capsys: pytest.CaptureFixture[str]) -> None:
         (lambda row: row.seconds / 3600 * 0.02, "time alone"),
         (lambda row: row.seconds / 3600 * 0.02 + row.hits / row.n * 0.04, "right decisions"),
         (lambda row: row.seconds * 0.02 + (1 - row.hits / row.n) * 0.04, "3,600"),
-        (lambda row: row.seconds / 3600 * 0.02 + 0.04, "not 0.01"),
-        (lambda row: 0.0, "not 0.01"),
+        (lambda row: row.seconds / 3600 * 0.02 + 0.04, "should be 0.01"),
+        (lambda row: 0.0, "should be 0.01"),
         (lambda row: "cheap", "one number"),
         (0.04, "without brackets"),
     ):

@@ -37,7 +37,7 @@ def test_q1(m: Model, capsys: pytest.CaptureFixture[str]) -> None:
     explains(q1, capsys, "one layer's", info, right // layers)
     explains(q1, capsys, "KV heads", info, right * 2)
     explains(q1, capsys, "is not it", info, right + 12)
-    explains(q1, capsys, "checking it raised", info, "many")
+    explains(q1, capsys, "give a number", info, "many")
     assert verdict(q1, capsys, info, ...)[0] == "not attempted"
 
 

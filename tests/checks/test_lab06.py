@@ -28,7 +28,7 @@ def test_q1(capsys: pytest.CaptureFixture[str]) -> None:
         (1, "scales alone"),
         (7, "not it"),
         (math.nan, "not it"),
-        ("5", "as a number"),
+        ("5", "a number"),
     ):
         state, text = verdict(q1, capsys, GRAPH, NODE, wrong)
         assert (state, said in text) == ("wrong", True), text
@@ -77,7 +77,7 @@ def test_q3(capsys: pytest.CaptureFixture[str]) -> None:
         (1.3, "what is left"),
         (1.9, "not it"),
         (math.nan, "not it"),
-        (None, "as a number"),
+        (None, "a number"),
     ):
         state, text = verdict(q3, capsys, TABLE, wrong)
         assert (state, said in text) == ("wrong", True), text

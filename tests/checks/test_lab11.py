@@ -28,7 +28,7 @@ def test_q1(capsys: pytest.CaptureFixture[str]) -> None:
         (1 / statistics.mean(RECORD.samples["tpot"]), "take the median"),
         (math.nan, "is not it"),
         (7, "is not it"),
-        ("fast", "checking it raised"),
+        ("fast", "give a number"),
     ):
         explains(q1, capsys, said, RECORD, wrong)
 

@@ -30,7 +30,7 @@ def test_q1(capsys: pytest.CaptureFixture[str]) -> None:
         (75, "not percent"),
         (math.nan, "add up"),
         (1.0, "add up"),
-        ("much", "checking it raised"),
+        ("much", "give a number"),
     ):
         explains(q1, capsys, said, RUN, wrong)
 

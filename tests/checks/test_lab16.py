@@ -46,7 +46,7 @@ def test_q2(capsys: pytest.CaptureFixture[str]) -> None:
         (lambda v, q, k: np.argsort(-(v @ q)), "yours gave"),
         (lambda v, q, k: 1 / 0, "ZeroDivisionError"),
         (lambda v, q, k: None, "yours gave"),
-        ([1, 2, 3], "a function"),
+        ([1, 2, 3], "the function itself"),
     ):
         explains(q2, capsys, said, wrong)
 

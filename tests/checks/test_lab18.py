@@ -23,7 +23,7 @@ def test_q1(capsys: pytest.CaptureFixture[str]) -> None:
         (right * 3, "not 24"),
         (right / 2, "is not it"),
         ("many", "number"),
-        (0, "number"),
+        (0, "0 is not it"),
     ):
         explains(q1, capsys, said, 500, wrong)
 

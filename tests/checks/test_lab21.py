@@ -51,7 +51,7 @@ def test_q2(capsys: pytest.CaptureFixture[str]) -> None:
         (lambda n, q, c, d: bounded(n * c / d.cpu_target, d), "asks for more decides"),
         (lambda n, q, c, d: None, "yours for None"),
         (lambda n, q, c, d: 1 / 0, "ZeroDivisionError"),
-        (4, "a function"),
+        (4, "the function itself"),
     ):
         explains(q2, capsys, said, wrong)
 
@@ -78,7 +78,7 @@ def test_q3(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (lambda a, b: [*a, *b], "returns a ledger"),
         (lambda a, b: {**compact(a, b), "e": ("moon", "")}, "nobody wrote"),
-        ("merge", "a function"),
+        ("merge", "the function itself"),
     ):
         explains(q3, capsys, said, wrong)
 
@@ -97,6 +97,6 @@ def test_q4(capsys: pytest.CaptureFixture[str]) -> None:
         (lambda b, n, cb, cn: "go back" if cb / cn > b / n else "go on", "wait, not go on"),
         (lambda b, n, cb, cn: "wait", "not wait"),
         (lambda b, n, cb, cn: True, "one of go on"),
-        ("go on", "a function"),
+        ("go on", "the function itself"),
     ):
         explains(q4, capsys, said, wrong)

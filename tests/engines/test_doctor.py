@@ -87,7 +87,7 @@ def test_an_absent_engine_is_listed_with_what_to_type(
     def absent(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("labkit.engines.llamaserver.version", absent)
+    monkeypatch.setattr("labkit.engines.base.version", absent)
     found = availability("llamaserver")
     assert not found.installed and "xllamacpp" in found.reason and "labkit[llamaserver]" in found.fix
     without = replace(report, engines=(EngineState("llamaserver", found),))

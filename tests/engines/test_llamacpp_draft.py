@@ -108,7 +108,6 @@ def test_the_counts_add_up(fast: Model) -> None:
     assert reply.usage.completion_tokens == 30 == 1 + last.checks + last.accepted
     assert last.accepted <= last.looked_at <= last.guessed <= 4 * last.checks
     assert last.acceptance == last.accepted / last.looked_at
-    assert last.tokens_per_check == pytest.approx(29 / last.checks)
     assert last.guess_seconds > 0 < last.check_seconds
     fast.chat("Hello!", max_tokens=1)
     assert np.isnan(fast.engine.drafter.last.acceptance)  # type: ignore[attr-defined]

@@ -6,8 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from labkit.agents.scenarios.scenario import Data, Scenario, Task
-from labkit.types import ToolCall
+from labkit.agents.scenarios.scenario import Data, Scenario, Task, wish
 
 SCHEMA = """
 create table reminders (text text, day text);
@@ -64,37 +63,23 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
     """Make wishes of the owner."""
     known = data.rows("select * from reminders")
     while True:
-        chore, day, person, line = (
-            rng.choice(CHORES),
-            rng.randrange(1, 29),
-            rng.choice(PEOPLE),
-            rng.choice(LINES),
-        )
-        date, fact, row = f"2026-12-{day:02}", rng.choice(FACTS), rng.choice(known)
+        chore, day = rng.choice(CHORES), rng.randrange(1, 29)
+        person, line, fact = map(rng.choice, (PEOPLE, LINES, FACTS))
+        row = rng.choice(known)
+        date = f"2026-12-{day:02}"
         asks = [
             f"Remind me on {date}: {chore}.",
             f"Set a reminder for {date}: {chore}.",
             f"I must not forget {chore} on {date}.",
         ]
-        yield Task(
-            rng.choice(asks), (ToolCall("create_reminder", {"text": chore, "date": date}),), kind="remind"
-        )
+        yield wish(rng, asks, "remind", "create_reminder", text=chore, date=date)
         asks = [f"What is on my agenda on {row['day']}?", f"What do I have to do on {row['day']}?"]
-        yield Task(
-            rng.choice(asks), (ToolCall("list_events", {"date": row["day"]}),), (row["text"],), "agenda"
-        )
+        yield wish(rng, asks, "agenda", "list_events", row["text"], date=row["day"])
         asks = [f"Write a note: {fact}.", f"Note that {fact}."]
-        yield Task(rng.choice(asks), (ToolCall("save_note", {"text": fact}),), kind="note")
+        yield wish(rng, asks, "note", "save_note", text=fact)
         asks = [f"Write {person} a message: {line}.", f"Tell {person}: {line}."]
-        yield Task(rng.choice(asks), (ToolCall("draft_message", {"to": person, "text": line}),), kind="draft")
+        yield wish(rng, asks, "draft", "draft_message", to=person, text=line)
 
 
-SCENARIO = Scenario(
-    "assistant",
-    "a personal assistant: reminders, notes, drafts",
-    SCHEMA,
-    fill,
-    tools,
-    tasks,
-    "You are a helpful assistant.",
-)
+ABOUT = "a personal assistant: reminders, notes, drafts"
+SCENARIO = Scenario("assistant", ABOUT, SCHEMA, fill, tools, tasks, "You are a helpful assistant.")

@@ -6,8 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from labkit.agents.scenarios.scenario import Data, Scenario, Task
-from labkit.types import ToolCall
+from labkit.agents.scenarios.scenario import Data, Scenario, Task, wish
 
 SCHEMA = """
 create table devices (id text primary key, status text, code text, restarts integer default 0);
@@ -55,25 +54,19 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
         device, sensor = rng.choice(devices), rng.choice(sensors)
         name = device["id"]
         asks = [f"Run diagnostics on {name}.", f"What is wrong with {name}?", f"Is device {name} ok?"]
-        said = tuple(filter(None, (device["status"], device["code"])))
-        yield Task(rng.choice(asks), (ToolCall("run_diagnostics", {"device": name}),), said, "diagnosis")
+        said = filter(None, (device["status"], device["code"]))
+        yield wish(rng, asks, "diagnosis", "run_diagnostics", *said, device=name)
         asks = [f"Restart device {name}.", f"{name} hangs, restart it.", f"Can you reboot {name}?"]
-        yield Task(rng.choice(asks), (ToolCall("restart_device", {"device": name}),), kind="restart")
+        yield wish(rng, asks, "restart", "restart_device", device=name)
         asks = [
             f"Read sensor {sensor['id']}.",
             f"What does sensor {sensor['id']} say?",
             f"I need the last value of sensor {sensor['id']}.",
         ]
-        read = ToolCall("read_sensor", {"sensor": sensor["id"]})
-        yield Task(rng.choice(asks), (read,), (f"{sensor['value']:g}",), "reading")
+        yield wish(rng, asks, "reading", "read_sensor", f"{sensor['value']:g}", sensor=sensor["id"])
 
 
+ABOUT = "machines: diagnostics, sensors, restarts"
 SCENARIO = Scenario(
-    "diagnostics",
-    "machines: diagnostics, sensors, restarts",
-    SCHEMA,
-    fill,
-    tools,
-    tasks,
-    "You look after the machines of a plant.",
+    "diagnostics", ABOUT, SCHEMA, fill, tools, tasks, "You look after the machines of a plant."
 )

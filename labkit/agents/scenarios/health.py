@@ -6,8 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from labkit.agents.scenarios.scenario import Data, Scenario, Task
-from labkit.types import ToolCall
+from labkit.agents.scenarios.scenario import Data, Scenario, Task, wish
 
 SCHEMA = """
 create table slots (doctor text, day text, time text, patient text);
@@ -32,12 +31,8 @@ def fill(data: Data, rng: random.Random) -> None:
     """Give every doctor free days, every patient two medicines."""
     for doctor in DOCTORS:
         for day in sorted(rng.sample(range(1, 29), 12)):
-            data.rows(
-                "insert into slots values (?, ?, ?, '')",
-                doctor,
-                f"2026-12-{day:02}",
-                f"{rng.randrange(8, 17):02}:30",
-            )
+            when = f"2026-12-{day:02}", f"{rng.randrange(8, 17):02}:30"
+            data.rows("insert into slots values (?, ?, ?, '')", doctor, *when)
     for patient in PATIENTS:
         for medicine in rng.sample(MEDICINES, 2):
             data.rows("insert into prescriptions values (?, ?, ?)", patient, medicine, rng.randrange(1, 4))
@@ -61,12 +56,8 @@ def tools(data: Data) -> list[Callable[..., Any]]:
         left = data.one("prescription of", known, medicine, patient)["renewals"] - 1
         if left < 0:
             return {"status": "the doctor has to see the patient first"}
-        data.rows(
-            "update prescriptions set renewals = ? where medicine = ? and patient = ?",
-            left,
-            medicine,
-            patient,
-        )
+        spent = "update prescriptions set renewals = ? where medicine = ? and patient = ?"
+        data.rows(spent, left, medicine, patient)
         return {"status": "renewed", "renewals_left": left}
 
     def check_interaction(first: str, second: str) -> dict[str, Any]:
@@ -88,35 +79,18 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
             f"Can I see {doctor} on {day}?",
             f"I need to see {doctor} on {day}.",
         ]
-        booked = ToolCall("book_appointment", {"doctor": doctor, "date": day})
-        yield Task(rng.choice(asks), (booked,), (slot["time"],), "appointment")
+        yield wish(rng, asks, "appointment", "book_appointment", slot["time"], doctor=doctor, date=day)
         medicine, patient = held["medicine"], held["patient"]
         asks = [
             f"Renew the prescription {medicine} for {patient}.",
             f"{patient} is out of {medicine}.",
             f"{patient} needs more {medicine}.",
         ]
-        yield Task(
-            rng.choice(asks),
-            (ToolCall("renew_prescription", {"medicine": medicine, "patient": patient}),),
-            kind="renewal",
-        )
+        yield wish(rng, asks, "renewal", "renew_prescription", medicine=medicine, patient=patient)
         one, other, effect = rng.choice(INTERACTIONS)
         asks = [f"Check the interaction of {one} and {other}.", f"Do {one} and {other} interact?"]
-        yield Task(
-            rng.choice(asks),
-            (ToolCall("check_interaction", {"first": one, "second": other}),),
-            (effect,),
-            "interaction",
-        )
+        yield wish(rng, asks, "interaction", "check_interaction", effect, first=one, second=other)
 
 
-SCENARIO = Scenario(
-    "health",
-    "a practice: appointments, prescriptions, interactions",
-    SCHEMA,
-    fill,
-    tools,
-    tasks,
-    "You are at the desk of a practice.",
-)
+ABOUT = "a practice: appointments, prescriptions, interactions"
+SCENARIO = Scenario("health", ABOUT, SCHEMA, fill, tools, tasks, "You are at the desk of a practice.")

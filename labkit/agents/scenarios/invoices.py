@@ -6,8 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from labkit.agents.scenarios.scenario import Data, Scenario, Task
-from labkit.types import ToolCall
+from labkit.agents.scenarios.scenario import Data, Scenario, Task, wish
 
 SCHEMA = """
 create table invoices (id integer primary key, customer text, amount real, due text, paid integer default 0);
@@ -63,16 +62,13 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
             f"Bill {customer} {amount}!",
             f"{customer} owes us {amount}, make an invoice.",
         ]
-        made = ToolCall("create_invoice", {"customer": customer, "amount": amount})
-        yield Task(rng.choice(asks), (made,), kind="write")
+        yield wish(rng, asks, "write", "create_invoice", customer=customer, amount=amount)
         asks = [f"What is the amount of invoice {number}?", f"How much is invoice {number}?"]
-        found = ToolCall("get_invoice", {"invoice": number})
-        yield Task(rng.choice(asks), (found,), (f"{bill['amount']:g}",), "read")
+        yield wish(rng, asks, "read", "get_invoice", f"{bill['amount']:g}", invoice=number)
         asks = [f"Invoice {number} is paid.", f"Mark invoice {number} as paid."]
-        yield Task(rng.choice(asks), (ToolCall("mark_paid", {"invoice": number}),), kind="paid")
+        yield wish(rng, asks, "paid", "mark_paid", invoice=number)
         asks = [f"Mail {address} about {subject}.", f"Send an email to {address} about {subject}."]
-        sent = ToolCall("send_email", {"to": address, "subject": subject})
-        yield Task(rng.choice(asks), (sent,), kind="mail")
+        yield wish(rng, asks, "mail", "send_email", to=address, subject=subject)
 
 
 SCENARIO = Scenario(

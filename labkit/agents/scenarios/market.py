@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from labkit.agents.scenarios.scenario import Data, Scenario, Task
+from labkit.agents.scenarios.scenario import Data, Scenario, Task, wish
 from labkit.types import ToolCall
 
 SCHEMA = """
@@ -73,12 +73,7 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
             f"How much is {symbol} worth?",
             f"Show me the stock price of {symbol}.",
         ]
-        yield Task(
-            rng.choice(asks),
-            (ToolCall("get_share_price", {"symbol": symbol}),),
-            (f"{prices[-1]:g}",),
-            "price",
-        )
+        yield wish(rng, asks, "price", "get_share_price", f"{prices[-1]:g}", symbol=symbol)
         asks = [
             f"What is the value of my position in {own['symbol']}?",
             f"How many {own['symbol']} do I have in my portfolio?",
@@ -87,16 +82,8 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
         said = str(own["shares"]) if ask else str(round(value, 2)).removesuffix(".0")
         yield Task(asks[ask], (ToolCall("get_position", {"symbol": own["symbol"]}),), (said,), "position")
         asks = [f"What is the risk of {symbol}?", f"How volatile is {symbol}?"]
-        risk = ToolCall("get_risk", {"symbol": symbol})
-        yield Task(rng.choice(asks), (risk,), (f"{volatility(prices):g}",), "risk")
+        yield wish(rng, asks, "risk", "get_risk", f"{volatility(prices):g}", symbol=symbol)
 
 
-SCENARIO = Scenario(
-    "market",
-    "market reports: prices, positions, risk",
-    SCHEMA,
-    fill,
-    tools,
-    tasks,
-    "You answer questions about shares.",
-)
+ABOUT = "market reports: prices, positions, risk"
+SCENARIO = Scenario("market", ABOUT, SCHEMA, fill, tools, tasks, "You answer questions about shares.")

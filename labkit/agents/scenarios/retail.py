@@ -6,8 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from labkit.agents.scenarios.scenario import Data, Scenario, Task
-from labkit.types import ToolCall
+from labkit.agents.scenarios.scenario import Data, Scenario, Task, wish
 
 SCHEMA = """
 create table products (name text primary key, price real, stock integer);
@@ -69,45 +68,29 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
             f"What is the price of the {name}, please?",
             f"What does the {name} cost?",
         ]
-        found = ToolCall("get_product", {"product": name})
-        yield Task(rng.choice(asks), (found,), (f"{item['price']:g}",), "price")
+        yield wish(rng, asks, "price", "get_product", f"{item['price']:g}", product=name)
         asks = [f"Do you have the {name} in stock?", f"Is the {name} available?"]
-        yield Task(rng.choice(asks), (found,), (str(item["stock"]),), "stock")
+        yield wish(rng, asks, "stock", "get_product", str(item["stock"]), product=name)
         asks = [
             f"Put {count} x {name} in my cart.",
             f"I want {count} pieces of {name} in the basket.",
             f"Add {count} {name} to the cart!",
         ]
-        yield Task(
-            rng.choice(asks), (ToolCall("add_to_cart", {"item": name, "quantity": count}),), kind="cart"
-        )
+        yield wish(rng, asks, "cart", "add_to_cart", item=name, quantity=count)
         asks = [
             f"Where is order {number}?",
             f"Has my order {number} arrived?",
             f"Any news on order {number}?",
         ]
-        yield Task(
-            rng.choice(asks), (ToolCall("get_order_status", {"order": number}),), (order["status"],), "order"
-        )
+        yield wish(rng, asks, "order", "get_order_status", order["status"], order=number)
         asks = [
             f"Cancel order {number}, please.",
             f"I do not want order {number} any more.",
             f"Can you stop order {number}?",
         ]
-        yield Task(
-            rng.choice(asks),
-            (ToolCall("cancel_order", {"order": number}),),
-            ("cancelled" if order["status"] == "packed" else "late",),
-            "cancel",
-        )
+        said = "cancelled" if order["status"] == "packed" else "late"
+        yield wish(rng, asks, "cancel", "cancel_order", said, order=number)
 
 
-SCENARIO = Scenario(
-    "retail",
-    "a kiosk in a shop: products, a basket, orders",
-    SCHEMA,
-    fill,
-    tools,
-    tasks,
-    "You help customers of a shop.",
-)
+ABOUT = "a kiosk in a shop: products, a basket, orders"
+SCENARIO = Scenario("retail", ABOUT, SCHEMA, fill, tools, tasks, "You help customers of a shop.")

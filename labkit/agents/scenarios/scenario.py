@@ -67,6 +67,11 @@ class Task:
     kind: str = ""
 
 
+def wish(rng: random.Random, asks: Sequence[str], kind: str, tool: str, *says: str, **arguments: Any) -> Task:
+    """Make a task of one call, which is asked for in one of several ways."""
+    return Task(rng.choice(asks), (ToolCall(tool, arguments),), says, kind)
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """Describe a place: `fill` makes its data, `tools` works on them, `tasks` makes wishes about them."""

@@ -6,8 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from labkit.agents.scenarios.scenario import Data, Scenario, Task
-from labkit.types import ToolCall
+from labkit.agents.scenarios.scenario import Data, Scenario, Task, wish
 
 SCHEMA = """
 create table orders (id text primary key, status text, paid real, refunded real default 0);
@@ -79,34 +78,22 @@ def tasks(data: Data, rng: random.Random) -> Iterator[Task]:
             f"What is the status of order {number}?",
             f"I am still waiting for order {number}.",
         ]
-        yield Task(
-            rng.choice(asks), (ToolCall("get_order_status", {"order": number}),), (order["status"],), "status"
-        )
+        yield wish(rng, asks, "status", "get_order_status", order["status"], order=number)
         asks = [f"Refund {amount} for order {number}.", f"I want {amount} back for order {number}."]
-        yield Task(
-            rng.choice(asks), (ToolCall("refund_order", {"order": number, "amount": amount}),), kind="refund"
-        )
+        yield wish(rng, asks, "refund", "refund_order", order=number, amount=amount)
         problem, priority = rng.choice(PROBLEMS), rng.choice(PRIORITIES)
         asks = [
             f"Open a {priority} priority ticket: {problem}.",
             f"I have a {priority} priority problem: {problem}.",
         ]
-        opened = ToolCall("create_ticket", {"title": problem, "priority": priority})
-        yield Task(rng.choice(asks), (opened,), kind="ticket")
+        yield wish(rng, asks, "ticket", "create_ticket", title=problem, priority=priority)
         asks = [
             f"Reset the password of {email}.",
             f"{email} cannot log in.",
             f"I forgot my password, my login is {email}.",
         ]
-        yield Task(rng.choice(asks), (ToolCall("reset_password", {"email": email}),), kind="password")
+        yield wish(rng, asks, "password", "reset_password", email=email)
 
 
-SCENARIO = Scenario(
-    "service",
-    "customer service: orders, refunds, tickets, passwords",
-    SCHEMA,
-    fill,
-    tools,
-    tasks,
-    "You help customers of a shop.",
-)
+ABOUT = "customer service: orders, refunds, tickets, passwords"
+SCENARIO = Scenario("service", ABOUT, SCHEMA, fill, tools, tasks, "You help customers of a shop.")

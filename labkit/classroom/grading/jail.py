@@ -63,15 +63,15 @@ def command(
     if sys.platform != "linux" or not found:
         raise NotebookFailed(f"there is no bubblewrap on this machine ({sys.platform})", fix=INSTALL)
     root = os.geteuid() == 0 and _many_users()
-    words = [
-        found,
-        *SPACES,
-        *(SWITCHING if root else NOBODY),
+    words = [found, *SPACES, *(SWITCHING if root else NOBODY)]
+    words += [
         "--die-with-parent",
         "--new-session",
         "--clearenv",
+        "--hostname",
+        "lab",
+        *_files(limits.disk, show, cover),
     ]
-    words += ["--hostname", "lab", *_files(limits.disk, show, cover)]
     path = ":".join(map(str, [LABKIT.parent, *show]))
     inside = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp/home"}
     inside |= {"LABKIT_HOME": "/tmp/labkit", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -125,14 +125,8 @@ def _models() -> list[str]:
 def _shown(more: Iterable[Path]) -> list[Path]:
     """Return the folders of Python, labkit and its data, outer ones first, without those that /usr holds."""
     datasets = LABKIT.parent / "datasets"
-    wanted = [
-        Path(sys.prefix),
-        Path(sys.base_prefix),
-        Path(sys.executable).resolve().parents[1],
-        LABKIT,
-        *more,
-    ]
-    wanted += [datasets] if datasets.is_dir() else []
+    wanted = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parents[1]]
+    wanted += [LABKIT, *more, *([datasets] if datasets.is_dir() else [])]
     return sorted({path.absolute() for path in wanted if not path.absolute().is_relative_to("/usr")})
 
 

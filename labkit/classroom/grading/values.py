@@ -58,13 +58,11 @@ class Values:
             return value
         if depth > DEEPEST:
             return self._opaque("something nested too deeply")
-        if kind is list or (
-            isinstance(value, tuple | AnySet | ValuesView | range) and not hasattr(value, "_fields")
-        ):
+        plain = isinstance(value, tuple | AnySet | ValuesView | range) and not hasattr(value, "_fields")
+        if kind is list or plain:
             items = [self.encode(item, depth + 1) for item in value]
-            name = (
-                "tuple" if isinstance(value, tuple) else "set" if isinstance(value, AnySet | KeysView) else ""
-            )
+            a_set = isinstance(value, AnySet | KeysView)
+            name = "tuple" if isinstance(value, tuple) else "set" if a_set else ""
             return {"$": name, "of": items} if name else items
         if isinstance(value, Mapping):
             pairs = [[self.encode(k, depth + 1), self.encode(v, depth + 1)] for k, v in value.items()]
@@ -117,15 +115,7 @@ class Values:
         """Rebuild a value; raise `Unreadable` if it is none."""
         try:
             return self._decode(coded)
-        except (
-            KeyError,
-            ValueError,
-            TypeError,
-            IndexError,
-            AttributeError,
-            RecursionError,
-            MemoryError,
-        ) as exc:
+        except (LookupError, ValueError, TypeError, AttributeError, RecursionError, MemoryError) as exc:
             raise Unreadable(type(exc).__name__) from exc
 
     def _decode(self, coded: Any) -> Any:
