@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,7 +24,7 @@ from labkit.errors import TrainingFailed
 from labkit.models.catalog import find
 from labkit.models.store import storage_errors
 from labkit.training.encoding import Encoder
-from labkit.training.export import export, write_json
+from labkit.training.export import export, read_weights, write_json
 from labkit.training.network import Llama, Shape
 from labkit.training.packing import Batch, Encoded, collate, planted, rows_of
 from labkit.training.runs import Entry, Run, Settings, limited
@@ -55,10 +54,7 @@ def load_network(folder: Path) -> tuple[Llama, Encoder]:
         "context": "max_position_embeddings", "rope_theta": "rope_theta", "eps": "rms_norm_eps",
     }  # fmt: skip
     net = Llama(Shape(**{name: config[key] for name, key in names.items()}))
-    weights = {
-        name.removeprefix("model."): w.float() for name, w in load_file(folder / "model.safetensors").items()
-    }
-    net.load_state_dict(weights)
+    net.load_state_dict(read_weights(folder))
     encoder = Encoder(Tokenizer.from_file(str(folder / "tokenizer.json")))
     return net.to("cuda" if torch.cuda.is_available() else "cpu"), encoder
 
