@@ -2,18 +2,21 @@
 
 A model that chooses among six tools is wrong about one token, the first one of the name. From that alone it learns
 very slowly which of some hundred tokens before it should have looked at. But of all that it copies, names of tools,
-labels, values and facts, the source is known. After Liu et al., "Neural machine translation with supervised
-attention" (2016).
+labels, values and facts, the source is known; and where there is none, it should look at nothing, which is the
+first token of every prompt. After Liu et al., "Neural machine translation with supervised attention" (2016).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 
+from labkit.training.data import SILENCES
 from labkit.training.encoding import Encoder
 
 CHOICE, VALUE = 0, 1  # which of the guided heads looks
-ARROW = "->"  # before a label
+NOTHING = 0  # the place to look at where nothing fits
+ARROW = "-> "  # before a label
+SENTENCE = 40  # tokens to look through for its end
 Pair = tuple[int, int, int]
 
 
@@ -21,43 +24,101 @@ class Guide:
     """Find in an encoded text the sources of what the model writes."""
 
     def __init__(self, encoder: Encoder) -> None:
+        tokenizer = encoder.tokenizer
+        size = tokenizer.get_vocab_size()
+        self.words = [tokenizer.decode([at], skip_special_tokens=False) for at in range(size)]
         self.naming, self.end = encoder.naming, {encoder.end}
-        size, decode = encoder.tokenizer.get_vocab_size(), encoder.tokenizer.decode
-        self.words = [decode([at], skip_special_tokens=False) for at in range(size)]
-        self.quotes, self.stops, self.digits = (
-            {at for at, word in enumerate(self.words) if word and word[0] in signs}
-            for signs in ('"', ",}]", "0123456789")
+        self.silences = [tokenizer.encode(text).ids for text in SILENCES]
+        self.quotes, self.stops, self.digits, self.breaks = (
+            {at for at, word in enumerate(self.words) if word.strip(" ") and word.strip(" ")[0] in signs}
+            for signs in ('"', ",}]", "0123456789", '.,;:!?\n"<]}')
         )
+        self.phrase_ends = self.end | {at for at, word in enumerate(self.words) if word in (".", ",", "and")}
 
     def __call__(self, ids: Sequence[int], mine: Sequence[bool]) -> list[Pair]:
-        """Return (head, place, source) for what the model says (`mine`) and has read word for word.
-
-        Those are names of called tools, from where the offer's lines end with them; whole answers, as labels and
-        facts are; and, for the other head, values in JSON.
-        """
+        """Return (head, place, source) for what the model says (`mine`) and has read word for word."""
         read, pairs = as_bytes([0 if own else at for at, own in zip(ids, mine, strict=True)]), list[Pair]()
-        for at in range(2, len(ids)):
-            if mine[at] and (found := self.begins(ids, at, first=not mine[at - 1])):
-                head, ends = found
-                stop = next((end for end in range(at, len(ids)) if ids[end] in ends), len(ids))
-                if places := self.places(ids[at:stop], read[: 2 * at]):
-                    labels = [
-                        to for to in places if ARROW in self.words[ids[to - 2]] + self.words[ids[to - 1]]
-                    ]
-                    # A fact stands in the text before the question, a value in the last message.
-                    pairs.append((head, at, labels[0] if labels else places[0 if ends is self.end else -1]))
+        for begin, stop in turns(mine):
+            seen = read[: 2 * begin]
+            first = self.words[ids[begin]]
+            if first == "<tool_call>":
+                pairs += self.calls(ids, begin, stop, seen)
+            elif first == '{"':
+                pairs += self.data(ids, begin, stop, seen)
+            else:
+                pairs += self.sentence(ids, begin, stop, seen)
         return pairs
 
-    def begins(self, ids: Sequence[int], at: int, *, first: bool) -> tuple[int, set[int]] | None:
-        """Tell whether a name, an answer (at the `first` token of a turn) or a value begins, and what ends it."""
+    def calls(self, ids: Sequence[int], begin: int, stop: int, read: bytes) -> Iterator[Pair]:
+        """Names of tools, from where the offer's lines end with them, and values, as the last message has them."""
+        naming = len(self.naming)
+        for at in range(begin + naming, stop):
+            if list(ids[at - naming : at]) == self.naming:
+                if places := self.places(self.until(ids, at, self.quotes), read):
+                    yield (CHOICE, at, places[-1])
+                    if at == begin + naming:  # whether to call at all is the same choice
+                        yield (CHOICE, begin, places[-1])
+            elif (ends := self.valued(ids, at)) and (places := self.places(self.until(ids, at, ends), read)):
+                yield (VALUE, at, places[-1])
+
+    def data(self, ids: Sequence[int], begin: int, stop: int, read: bytes) -> Iterator[Pair]:
+        """Values in JSON; that there is one, and whether it needs quotes, shows one token before."""
+        for at in range(begin + 2, stop):
+            if self.words[ids[at]] == "null":
+                source = NOTHING
+            elif ends := self.valued(ids, at):
+                value = self.until(ids, at, ends)
+                places = self.places(value, read)
+                if not places:
+                    continue
+                source = self.known(ids, places[-1], len(value))
+            else:
+                continue
+            yield (VALUE, at, source)
+            yield (VALUE, at - 1, source)
+
+    def sentence(self, ids: Sequence[int], begin: int, stop: int, read: bytes) -> Iterator[Pair]:
+        """Whole answers, as labels and facts are, and what follows "is"."""
+        said = list(ids[begin : stop - 1])
+        if said in self.silences:
+            yield (CHOICE, begin, NOTHING)
+        elif self.words[said[-1]] != ".":
+            if places := self.places(said, read):
+                labels = [
+                    at for at in places if "".join(self.words[i] for i in ids[at - 3 : at]).endswith(ARROW)
+                ]
+                yield (CHOICE, begin, labels[0] if labels else self.known(ids, places[0], len(said)))
+        else:
+            for at in range(begin + 2, stop):
+                if self.words[ids[at - 1]] == " " and self.words[ids[at - 2]] in ("is", "are"):
+                    value = self.until(ids, at, self.phrase_ends)
+                    if value and self.words[value[-1]] == " ":
+                        value = value[:-1]
+                    if found := self.places(value, read):
+                        yield (VALUE, at, self.known(ids, found[-1], len(value)))
+
+    def valued(self, ids: Sequence[int], at: int) -> Container[int]:
+        """Return what ends the value in JSON that begins at a place; empty where none does."""
         two, before, word = (self.words[ids[place]] for place in (at - 2, at - 1, at))
-        if first:
-            return None if word in ("<tool_call>", '{"') else (CHOICE, self.end)
-        if ids[at - len(self.naming) : at] == self.naming:
-            return CHOICE, self.quotes
         if two.endswith('":') and before in (' "', ' ["'):
-            return VALUE, self.quotes
-        return (VALUE, self.stops) if two.endswith('":') and before == " " and word.isdigit() else None
+            return self.quotes
+        return self.stops if two.endswith('":') and before == " " and word.isdigit() else frozenset()
+
+    def until(self, ids: Sequence[int], at: int, ends: Container[int]) -> Sequence[int]:
+        """Return the tokens from a place to the first of `ends`."""
+        return ids[at : next((stop for stop in range(at, len(ids)) if ids[stop] in ends), len(ids))]
+
+    def known(self, ids: Sequence[int], at: int, length: int) -> int:
+        """Return where a reader knows of a value what it is: there, or at the last word of a sentence that goes on.
+
+        In "they wrote 52 as the price" it is the last word that has read both, the number and what it means.
+        """
+        last = at
+        for place in range(at + length, min(at + length + SENTENCE, len(ids))):
+            if ids[place] in self.breaks:
+                break
+            last = place if self.words[ids[place]].strip() else last
+        return last
 
     def places(self, ids: Sequence[int], read: bytes) -> list[int]:
         """Return where `ids` stand in what was read; a number only where it is not a part of a longer one."""
@@ -70,6 +131,17 @@ class Guide:
             if at % 2 == 0 and not longer:
                 found.append(at // 2)
         return found
+
+
+def turns(mine: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    """Yield where each run of the model's own tokens begins and where it is over."""
+    begin = None
+    for at, own in enumerate([*mine, False]):
+        if own and begin is None:
+            begin = at
+        elif not own and begin is not None:
+            yield begin, at
+            begin = None
 
 
 def as_bytes(ids: Sequence[int]) -> bytes:

@@ -7,12 +7,19 @@ the manners around them, the modules named `…_skills` whole conversations, and
 
 from .draw import Level
 from .making import LEVELS, SKILLS, Example, example, examples, skills
+from .memory_skills import UNTOLD
 from .teaching import EMPHASIS, Course, lessons
+from .text_skills import SILENT
+from .tool_skills import NO_TOOL
 from .world import TRAINING, World
+
+# What nano says where it finds nothing.
+SILENCES = (NO_TOOL, SILENT, UNTOLD["content"])
 
 __all__ = [
     "EMPHASIS",
     "LEVELS",
+    "SILENCES",
     "SKILLS",
     "TRAINING",
     "Course",

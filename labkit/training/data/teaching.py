@@ -21,8 +21,9 @@ from .tool_skills import answer, call, lacking, missing, no_tool, wanted
 from .tools import SEARCH, STYLES, Tool, build, group, offer
 from .world import TRAINING, World
 
-# What a lesson may be: examples of a level, choosing among tools under plain names, or sending messages on.
-Course = Level | Literal["pointing", "choosing", "routing"]
+# What a lesson may be: examples of a level, choosing among tools under plain names, sending messages on, or
+# looking things up in what was written or told.
+Course = Level | Literal["pointing", "choosing", "routing", "reading"]
 # Skills that can be practised on any offer of tools, those on one text, and on how many requests each is used.
 PRACTISED = (call, answer, parallel, missing, no_tool)
 QUESTIONED = (route, extract, passage, memory)
@@ -32,6 +33,7 @@ TRIES = 10  # to make a conversation that is short enough
 PLAIN = 1.5  # of `World.own_names`: three names in four are the tool's own words alone
 CHOICE_TOKENS = 700
 POINTED = 12  # requests to one offer of tools
+LOOKED_UP = ("extract", "extract", "passage", "passage", "memory")
 CHOICES = {"call": 8.0, "no_tool": 1.0, "missing": 1.0}
 REQUESTS: dict[Level, int] = {"short": 4, "medium": 6, "full": 8}
 
@@ -52,8 +54,9 @@ def lessons(
         if level in ("choosing", "pointing"):
             yield (choosing if level == "choosing" else pointing)(rng, world)
             continue
-        if level == "routing":
-            yield questions(Draw(rng, world, rng.choice(tuple(REQUESTS))), "route")
+        if level in ("routing", "reading"):
+            skill = "route" if level == "routing" else rng.choice(LOOKED_UP)
+            yield questions(Draw(rng, world, rng.choice(tuple(REQUESTS))), skill)
             continue
         weights = {name: weight * EMPHASIS.get(name, 1.0) for name, weight in skills(level).items()}
         if level not in REQUESTS:
