@@ -180,6 +180,9 @@ class Chunk:
     ids: tuple[int, ...] = ()
 
 
+BURST = 0.005  # share of an answer's time within which all of its output came
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Keep when output arrived, and derive the usual figures from it (definitions as in vLLM's benchmark).
@@ -213,7 +216,11 @@ class Timing:
         return 1 / self.tpot if self.tokens > 1 and self.tpot > 0 else math.nan
 
     def __str__(self) -> str:
-        speed = f"then {self.tokens_per_second:,.0f} tokens/s, " if self.tokens > 1 else ""
+        speed = ""
+        if self.tokens > 1:
+            # What a server holds back and sends in one burst tells nothing of its speed.
+            burst = self.stamps[-1] - self.stamps[0] < BURST * self.total
+            speed = "the rest at once, " if burst else f"then {self.tokens_per_second:,.0f} tokens/s, "
         return (
             f"first token {self.ttft * 1e3:.1f} ms, {speed}{self.tokens} tokens in {self.total * 1e3:.0f} ms"
         )

@@ -72,3 +72,9 @@ def test_an_error_says_what_and_what_next_and_shows_no_frames() -> None:
     assert str(error) == "x is 3\n  → x=4"
     assert error._render_traceback_() == ["OptionInvalid: x is 3\n  → x=4"]
     assert isinstance(error, LabkitError)
+
+
+def test_the_speed_of_a_burst_is_not_shown() -> None:
+    burst = Timing(stamps=(1.0, 1.0001, 1.0002), tokens=300, total=1.0003)
+    assert "the rest at once" in str(burst) and "tokens/s" not in str(burst)
+    assert "then 2 tokens/s" in str(Timing(stamps=(0.5, 1.0, 1.5), tokens=3, total=1.6))

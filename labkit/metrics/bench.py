@@ -137,7 +137,7 @@ class _Run:
             self.notes.append(f"peak memory was not measured: {error.what}")
 
     def _compare_with_memory(self, memory: Bandwidth) -> None:
-        weights = weight_bytes(self.model)
+        weights = read_per_token(self.model)
         # tg begins with an empty cache, so on average a token reads half of what is written.
         per_token = weights + self.model.card.kv_bytes(self.work["generate"]) / 2
         share = statistics.mean(self.samples["tg"]) / (memory.bytes_per_s / per_token)
@@ -150,7 +150,7 @@ class _Run:
             self.notes.append("too little memory was free to measure the bandwidth beyond the cache")
 
 
-def weight_bytes(model: Model) -> int:
+def read_per_token(model: Model) -> int:
     """Return the bytes of the weights a dense model reads for each token.
 
     Of an embedding table that is not the output layer as well, a token reads one row: it does not count.

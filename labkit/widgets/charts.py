@@ -59,9 +59,11 @@ class Chart:
     def spec(self) -> dict[str, Any]:
         """Return the figure as plotly's JSON."""
         axis = {"gridcolor": "rgba(127,127,127,.3)", "zeroline": False}
+        # Names that are numbers are names all the same.
+        names = {"type": "category"} if any(series.kind == "bars" for series in self.series) else {}
         layout = {
             "title": {"text": self.title, "font": {"size": 14}}, "font": {"color": GREY}, "height": 360,
-            "xaxis": {**axis, "title": {"text": self.x_title}},
+            "xaxis": {**axis, **names, "title": {"text": self.x_title}},
             "yaxis": {**axis, "title": {"text": self.y_title}, "type": "log" if self.log else "linear"},
             "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "colorway": COLOURS,
             "showlegend": len(self.series) > 1, "margin": {"l": 70, "r": 20, "t": 50, "b": 50},

@@ -7,7 +7,7 @@ import pytest
 
 import labkit
 from labkit.errors import ContextOverflow, OptionInvalid
-from labkit.metrics.bench import bench, bench_all, table, weight_bytes
+from labkit.metrics.bench import bench, bench_all, read_per_token, table
 from labkit.metrics.records import compare, read, write
 from labkit.models.catalog import find
 
@@ -77,7 +77,7 @@ def test_raw_speed_leaves_the_model_as_it_was() -> None:
         with pytest.raises(OptionInvalid, match="echo cannot time raw speed"):
             model.engine.time_raw(8, 8)
         with pytest.raises(OptionInvalid, match="has no file"):
-            weight_bytes(model)
+            read_per_token(model)
 
 
 def test_reading_more_takes_longer() -> None:
@@ -120,6 +120,6 @@ def test_random_weights_load_and_write_noise_the_same_every_time(tmp_path: Path)
     assert info.parameters == sum(math.prod(sides) for sides in shapes(small).values())
     with labkit.load(str(tmp_path / "a.gguf"), engine="llamacpp", threads=1) as model:
         assert model.chat("Say hello.", max_tokens=8, ignore_eos=True).usage.completion_tokens == 8
-        assert weight_bytes(model) == sum(tensor.size for tensor in info.tensors)
+        assert read_per_token(model) == sum(tensor.size for tensor in info.tensors)
     quantize(tmp_path / "a.gguf", tmp_path / "q.gguf", "Q4_K_M", 1)
     assert inspect(tmp_path / "q.gguf").quantization == "Q4_K_M"

@@ -136,3 +136,7 @@ def test_a_histogram_counts_every_weight_before_and_after() -> None:
 def test_weights_that_are_all_the_same_have_a_histogram() -> None:
     same = np.zeros(32, np.float32)
     assert sum(histogram(same, same, "").series[0].y) == 32
+
+
+def test_names_of_bars_that_are_numbers_stay_names() -> None:
+    assert bars({"1": 3, "10": 2}, "", "").figure().layout.xaxis.type == "category"
