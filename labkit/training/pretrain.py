@@ -259,8 +259,13 @@ def run(
     curriculum: Curriculum = CURRICULA["nano"],
     start: Path | None = None,
 ) -> None:
-    """Train until the limit, saving every minute; then export. `start` is a folder whose weights to begin with."""
+    """Train until the limit, saving every minute; then export. `start` is a folder whose weights to begin with.
+
+    What the folder records of its own training goes before what is recorded here.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    if start and (start / "log.jsonl").exists() and not (out / "log.jsonl").exists():
+        shutil.copy(start / "log.jsonl", out)
     encoder = Encoder(make_tokenizer(out / "tokenizer.json", s.seed))
     trainer, log, saved = Trainer(out, shape, s, start), Log(out), time.monotonic()
     for batch in lectures(trainer, encoder, curriculum):
@@ -273,7 +278,15 @@ def run(
     here = machine()
     described = {**trainer.place(), "machine": f"{s.threads} cores of {here.cpu}", "torch": torch.__version__}
     described |= {"data_sha256": data_sha256(), "settings": asdict(s), "curriculum": curriculum}
-    write_json(out / "training.json", described)
+    write_json(out / "training.json", described | {"earlier": earlier_runs(start)})
+
+
+def earlier_runs(start: Path | None) -> list[dict[str, Any]]:
+    """Return what is recorded of the runs that made the weights in a folder, the first one first."""
+    if start is None or not (start / "training.json").exists():
+        return []
+    last = json.loads((start / "training.json").read_text("utf-8"))
+    return [*last.pop("earlier", []), last]
 
 
 def main() -> None:

@@ -142,6 +142,16 @@ def test_a_run_can_begin_with_other_weights(folder: Path, tmp_path: Path) -> Non
     assert begun.step == 0
 
 
+def test_a_run_from_other_weights_records_where_those_come_from(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    settings = Settings(steps=20, tokens_per_batch=512, threads=1, fuse=False)
+    run(tmp_path, TINY, settings, start=folder)
+    (earlier,) = json.loads((tmp_path / "training.json").read_text())["earlier"]
+    assert earlier | {"earlier": []} == json.loads((folder / "training.json").read_text())
+    before = (folder / "log.jsonl").read_text()
+    assert (tmp_path / "log.jsonl").read_text().startswith(before)
+
+
 def test_a_run_goes_on_where_it_stopped(folder: Path) -> None:
     first = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     run(folder, TINY, Settings(steps=40, tokens_per_batch=512, threads=1, fuse=False))
