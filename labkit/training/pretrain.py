@@ -276,7 +276,11 @@ def run(
     trainer.save()
     export(trainer.net, out)
     here = machine()
-    described = {**trainer.place(), "machine": f"{s.threads} cores of {here.cpu}", "torch": torch.__version__}
+    described = {
+        **trainer.place(),
+        "machine": f"{s.threads} core{'s' * (s.threads > 1)} of {here.cpu}",
+        "torch": torch.__version__,
+    }
     described |= {"data_sha256": data_sha256(), "settings": asdict(s), "curriculum": curriculum}
     write_json(out / "training.json", described | {"earlier": earlier_runs(start)})
 

@@ -118,7 +118,9 @@ def told_apart(
     d.head = system(d)
     form, offered = d.choice(STYLES), dict[str, Tool]()
     while not 1 < len(offered) or size(Draft([], [shown(t) for t in offered.values()])) > CHOICE_TOKENS * 0.6:
-        families = [toolbox.pick(d, made=0.2) for _ in range(d.choice(counts))]
+        families = [toolbox.pick(d, made=0.2)]
+        for _ in range(d.choice(counts) - 1):  # half of the others have to do with the same things
+            families.append(toolbox.near(d, families[0]) if d.chance(0.5) else toolbox.pick(d, made=0.2))
         apart = {group(family): family for family in families}.values()
         offered = {tool.name: tool for tool in (build(d, family, form) for family in apart)}
     return d, list(offered.values())
