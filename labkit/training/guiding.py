@@ -50,7 +50,7 @@ class Guide:
         return pairs
 
     def calls(self, ids: Sequence[int], begin: int, stop: int, read: bytes) -> Iterator[Pair]:
-        """Names of tools, from where the offer's lines end with them, and values, as the last message has them."""
+        """Yield names of tools, where the offer ends with them, and values, as the last message has them."""
         naming = len(self.naming)
         for at in range(begin + naming, stop):
             if list(ids[at - naming : at]) == self.naming:
@@ -62,7 +62,7 @@ class Guide:
                 yield (VALUE, at, places[-1])
 
     def data(self, ids: Sequence[int], begin: int, stop: int, read: bytes) -> Iterator[Pair]:
-        """Values in JSON; that there is one, and whether it needs quotes, shows one token before."""
+        """Yield values in JSON; that there is one, and whether it needs quotes, shows one token before."""
         for at in range(begin + 2, stop):
             if self.words[ids[at]] == "null":
                 source = NOTHING
@@ -78,7 +78,7 @@ class Guide:
             yield (VALUE, at - 1, source)
 
     def sentence(self, ids: Sequence[int], begin: int, stop: int, read: bytes) -> Iterator[Pair]:
-        """Whole answers, as labels and facts are, and what follows "is"."""
+        """Yield whole answers, as labels and facts are, and what follows "is"."""
         said = list(ids[begin : stop - 1])
         if said in self.silences:
             yield (CHOICE, begin, NOTHING)

@@ -101,9 +101,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     length = q.shape[2]
     if mask is None or q.device.type != "cpu" or length % BLOCK:
         return F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None)
-    # A mask that is only causal, torch's kernel for a CPU cannot be told of, and its products of bfloat16 are slow
-    # where there are no matrix units. Plain products, each block of queries with the keys before its end, take
-    # half of the time.
+    # torch's kernel multiplies bfloat16 slowly on a CPU without matrix units. Plain products, each block of queries
+    # with the keys before its end, take half of its time there.
     mixed = []
     for stop in range(BLOCK, length + 1, BLOCK):
         scores = q[:, :, stop - BLOCK : stop] @ k[:, :, :stop].mT / q.shape[-1] ** 0.5
