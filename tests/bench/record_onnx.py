@@ -15,12 +15,13 @@ from labkit.engines.onnx_files import VARIANTS
 from labkit.engines.onnx_graph import make_graph, read_graph
 from labkit.metrics.probes import loaded_machine
 from labkit.models.hardware import machine
+from labkit.widgets.graphs import Graphs
 
 LAB = Path(__file__).parents[2] / "labs" / "source" / "06_onnx.py"
 
 
 def main() -> None:
-    names: dict[str, Any] = {"make_graph": make_graph, "read_graph": read_graph}
+    names: dict[str, Any] = {"make_graph": make_graph, "read_graph": read_graph, "Graphs": Graphs}
     for cell in read(LAB):
         if "tiny = make_graph" in cell.text:
             exec(cell.text, names)  # the lab's own small graph
