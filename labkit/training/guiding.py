@@ -11,11 +11,15 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 
 from labkit.training.data import SILENCES
+from labkit.training.data.draw import spaced
 from labkit.training.encoding import Encoder
 
-CHOICE, VALUE = 0, 1  # which of the guided heads looks
+# Which of the guided heads looks: for what the offer has, for what was said, and, a layer earlier, for what is known
+# of the parameter whose value comes next.
+CHOICE, VALUE, SCHEMA = 0, 1, 2
 NOTHING = 0  # the place to look at where nothing fits
 ARROW = "-> "  # before a label
+ASKING = "Please tell me the "
 SENTENCE = 40  # tokens to look through for its end
 Pair = tuple[int, int, int]
 
@@ -33,6 +37,7 @@ class Guide:
             {at for at, word in enumerate(self.words) if word.strip(" ") and word.strip(" ")[0] in signs}
             for signs in ('"', ",}]", "0123456789", '.,;:!?\n"<]}')
         )
+        self.gaps = {at for at, word in enumerate(self.words) if word == " "}
         self.phrase_ends = self.end | {at for at, word in enumerate(self.words) if word in (".", ",", "and")}
 
     def __call__(self, ids: Sequence[int], mine: Sequence[bool]) -> list[Pair]:
@@ -50,16 +55,53 @@ class Guide:
         return pairs
 
     def calls(self, ids: Sequence[int], begin: int, stop: int, read: bytes) -> Iterator[Pair]:
-        """Yield names of tools, where the offer ends with them, and values, as the last message has them."""
-        naming = len(self.naming)
+        """Yield names of tools and of parameters, as the offer has them, and values, as the last message does."""
+        naming, valued, offer = len(self.naming), False, 0
         for at in range(begin + naming, stop):
             if list(ids[at - naming : at]) == self.naming:
                 if places := self.places(self.until(ids, at, self.quotes), read):
                     yield (CHOICE, at, places[-1])
                     if at == begin + naming:  # whether to call at all is the same choice
                         yield (CHOICE, begin, places[-1])
+                    # The name stands once more after the tool's JSON; users may say it, too.
+                    offer = next((p for p in reversed(places) if self.words[ids[p - 1]].endswith(' "')), 0)
+            elif self.words[ids[at - 1]] in (' {"', ' "') and (key := self.key(ids, at)):
+                yield from self.argument(ids, at, key, offer, read)
             elif (ends := self.valued(ids, at)) and (places := self.places(self.until(ids, at, ends), read)):
                 yield (VALUE, at, places[-1])
+                if not valued:  # it may call since there is a value, and need not ask
+                    yield (VALUE, begin, places[-1])
+                valued = True
+
+    def key(self, ids: Sequence[int], at: int) -> Sequence[int]:
+        """Return the tokens of the key in JSON that begins at a place; empty where none does."""
+        key = self.until(ids, at, self.quotes)
+        return key if self.words[ids[at + len(key)]] == '":' else ()
+
+    def argument(
+        self, ids: Sequence[int], at: int, key: Sequence[int], offer: int, read: bytes
+    ) -> Iterator[Pair]:
+        """Yield a parameter's name, and the end of its schema for the type and the first letters of its value."""
+        for place in reversed(self.places(key, read[: 2 * offer])):
+            after = place + len(key)
+            if self.words[ids[after]] == '":' and self.words[ids[after + 1]].startswith(" {"):
+                if any("\n" in self.words[i] for i in ids[place:offer]):
+                    return  # it stands in another tool's schema
+                end = self.closed(ids, after + 1)
+                yield (CHOICE, at, place)
+                yield (SCHEMA, at + len(key) + 1, end)
+                yield (SCHEMA, at + len(key) + 2, end)
+                return
+
+    def closed(self, ids: Sequence[int], at: int) -> int:
+        """Return where the object in JSON that begins at a place ends."""
+        depth = 0
+        for place in range(at, len(ids)):
+            word = self.words[ids[place]]
+            depth += word.count("{")
+            if "}" in word and (depth := depth - word.count("}")) <= 0:
+                return place
+        return at
 
     def data(self, ids: Sequence[int], begin: int, stop: int, read: bytes) -> Iterator[Pair]:
         """Yield values in JSON; that there is one, and whether it needs quotes, shows one token before."""
@@ -82,6 +124,8 @@ class Guide:
         said = list(ids[begin : stop - 1])
         if said in self.silences:
             yield (CHOICE, begin, NOTHING)
+        elif "".join(self.words[at] for at in said).startswith(ASKING):
+            yield from self.question(ids, begin, stop, read)
         elif self.words[said[-1]] != ".":
             if places := self.places(said, read):
                 labels = [
@@ -96,6 +140,31 @@ class Guide:
                         value = value[:-1]
                     if found := self.places(value, read):
                         yield (VALUE, at, self.known(ids, found[-1], len(value)))
+
+    def question(self, ids: Sequence[int], begin: int, stop: int, read: bytes) -> Iterator[Pair]:
+        """Yield the parameters that are asked for, where the tool's schema has them, and the tool to call then."""
+        asked = list[tuple[int, int]]()
+        for at in range(begin + 2, stop):
+            if [self.words[i] for i in ids[at - 2 : at]] == ["the", " "]:
+                place = self.parameter(ids, self.until(ids, at, self.phrase_ends), read)
+                asked += [(at, place)] if place else []
+        for at, place in asked:
+            yield (VALUE, at, place)
+        if asked:
+            first = asked[0][1]
+            yield (VALUE, begin, first)
+            line = next(at for at in range(first, begin) if "\n" in self.words[ids[at]])
+            yield (CHOICE, begin, next(at for at in range(line, 0, -1) if self.words[ids[at - 1]].endswith(' "')))
+
+    def parameter(self, ids: Sequence[int], said: Sequence[int], read: bytes) -> int | None:
+        """Return where the offer of tools has a parameter last; nothing if several tools have one of that name."""
+        name, found = "".join(self.words[at] for at in said).strip(), list[int]()
+        for place in self.places(self.until(said, 0, self.gaps), read):
+            key = "".join(self.words[at] for at in self.until(ids, place, self.quotes))
+            if self.words[ids[place - 1]].endswith('"') and spaced(key) == name:
+                found.append(place)
+        alone = found and not any("\n" in self.words[at] for at in ids[found[0] : found[-1]])
+        return found[-1] if alone else None
 
     def valued(self, ids: Sequence[int], at: int) -> Container[int]:
         """Return what ends the value in JSON that begins at a place; empty where none does."""

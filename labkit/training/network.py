@@ -5,6 +5,7 @@ Shapes: B sequences of T tokens, D hidden, H heads of K, G key/value heads, V to
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,7 +148,7 @@ class Llama(nn.Module):
     def __init__(self, s: Shape) -> None:
         super().__init__()
         self.s = s
-        self.guided = s.layers - 2
+        self.guided, self.before = s.layers - 2, dict[int, tuple[Tensor, Tensor, Tensor]]()
         self.embed_tokens = nn.Embedding(s.vocab, s.hidden)
         self.layers = nn.ModuleList(Layer(s) for _ in range(s.layers))
         self.norm = nn.RMSNorm(s.hidden, eps=s.eps)
@@ -167,21 +168,32 @@ class Llama(nn.Module):
             cos, sin = cos[places].unsqueeze(1), sin[places].unsqueeze(1)
         x = self.embed_tokens(ids)
         for number, layer in enumerate(self.layers):
-            if number == self.guided:
-                self.before = x, cos, sin
+            if number in (self.guided - 1, self.guided):
+                self.before[number] = x, cos, sin
             x = layer(x, cos, sin, mask)
         return self.norm(x)
 
     def looks(self, rows: Tensor, heads: Tensor, columns: Tensor) -> Tensor:
-        """Return attention scores (N, T) of the guided layer in the last forward pass.
+        """Return attention scores (N, T) of guided heads in the last forward pass.
 
-        Guided is the first one of each group of heads that share their keys; `heads` (N,) counts the groups.
+        Guided is the first one of each group of heads that share their keys, in the last layer but one; `heads` (N,)
+        counts these, then those of the layer before.
         """
-        layer = self.layers[self.guided]
-        x, cos, sin = self.before
-        queries, keys, _ = layer.self_attn.project(layer.input_layernorm(x), cos, sin)
-        groups, heads = self.s.heads // self.s.kv_heads, heads % self.s.kv_heads
-        scores = torch.einsum("nk,ntk->nt", queries[rows, heads * groups, columns], keys[rows, heads])
+        parts, order, each = [], [], self.s.heads // self.s.kv_heads
+        for number, first in ((self.guided, 0), (self.guided - 1, self.s.kv_heads)):
+            x, cos, sin = self.before[number]
+            attention, (b, t, _) = self.layers[number].self_attn, x.shape
+            x = self.layers[number].input_layernorm(x)
+            cos, sin = cos.expand(b, 1, t, -1), sin.expand(b, 1, t, -1)
+            keys = rotate(attention.k_proj(x).view(b, t, self.s.kv_heads, -1).transpose(1, 2), cos, sin)
+            for row, group in itertools.product(range(b), range(self.s.kv_heads)):
+                at = ((rows == row) & (heads == first + group)).nonzero()[:, 0]
+                column = columns[at]
+                queries = attention.q_proj(x[row].index_select(0, column)).view(len(at), self.s.heads, self.s.head_dim)
+                queries = rotate(queries[:, group * each], cos[row, 0, column], sin[row, 0, column])
+                parts.append(queries @ keys[row, group].T)
+                order.append(at)
+        scores = torch.cat(parts).index_select(0, torch.cat(order).argsort())
         return scores.float() / self.s.head_dim**0.5
 
     def logits(self, hidden: Tensor) -> Tensor:

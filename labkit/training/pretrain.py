@@ -104,7 +104,7 @@ class Settings:
     tokens_per_batch: int = 4_608
     prompt_weight: float = 0.05
     prompt_sample: float = 0.15
-    guide_weight: float = 0.1
+    guide_weight: float = 0.2
     matrix_rate: float = 0.012
     other_rate: float = 1.6e-3
     warmup: int = 100

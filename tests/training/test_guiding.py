@@ -30,6 +30,18 @@ def exchange(question: str, answer: str, system: str = "") -> list[dict[str, Any
     return [*head, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
+def weather(request: str, city: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    call = {"name": "weather", "arguments": {"city": city}}
+    calls = [{"id": "1", "type": "function", "function": call}]
+    messages = [
+        {"role": "user", "content": request},
+        {"role": "assistant", "content": "", "tool_calls": calls},
+    ]
+    function = {"name": "weather", "description": "", "parameters": schema}
+    return messages, [{"type": "function", "function": function}]
+
+
 def test_a_called_tool_is_looked_up_where_its_offer_ends() -> None:
     schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     tools = [
@@ -45,10 +57,27 @@ def test_a_called_tool_is_looked_up_where_its_offer_ends() -> None:
             "tool_calls": [{"id": "1", "type": "function", "function": call}],
         },
     ]
-    named, called, value = guided(messages, tools)
+    named, called, *_ = guided(messages, tools)
     assert named[0] == named[1] and named[2].endswith('"required": ["city"]}} "')
     assert called == ("<tool_call>", *named[1:]), "whether to call is the same choice as which tool to call"
-    assert value[0] == value[1] and value[2].endswith("The time in ")
+
+
+def test_a_call_looks_up_its_parameters_in_the_schema_and_its_values_in_the_request() -> None:
+    *_, key, quote, typed, value, first = guided(*weather("The weather in Oslo", "Oslo"))
+    assert key[0] == key[1] == "city" and key[2].endswith('"properties": {"')
+    assert quote[0] == ' "' and typed[0] == value[0] and quote[1:] == typed[1:]
+    assert quote[2].endswith('"city": {"type": "string'), "what is known of a value stands before the end of its schema"
+    assert value[0] == value[1] and value[2].endswith("The weather in ")
+    assert first == ("<tool_call>", *value[1:]), "there is a value, so it may call"
+
+
+def test_a_question_looks_up_what_is_missing_and_the_tool_to_call_then() -> None:
+    messages, tools = weather("How is the weather?", "Oslo")
+    messages[-1] = {"role": "assistant", "content": "Please tell me the city."}
+    named, asks, tool = guided(messages, tools)
+    assert named[0] == named[1] == "city" and named[2].endswith('"required": ["')
+    assert asks == ("Please", *named[1:])
+    assert tool[0] == "Please" and tool[1] == "weather" and tool[2].endswith(']}} "')
 
 
 def test_a_value_before_its_name_is_known_at_the_last_word_of_its_sentence() -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from labkit.training.data import LEVELS, TRAINING, World, examples
+from labkit.training.data import EXAMINED, LEVELS, TRAINING, World, examples
 from labkit.training.data.draw import MARKS
 from labkit.training.data.world import Family
 from labkit.training.heldout import FAMILIES, WORDINGS, WORDS, read_held, worlds
@@ -71,10 +71,17 @@ def test_no_held_out_wording_is_one_of_training() -> None:
     assert held_out & wordings(TRAINING) <= ANSWERS
 
 
-def test_every_family_of_training_is_evaluated_under_other_wordings_and_other_names() -> None:
+def test_what_is_examined_is_taught() -> None:
+    taught = {family.key: family for family in TRAINING.families}
+    for family in EXAMINED.families:
+        assert set(family.requests) <= set(taught[family.key].requests) and len(taught[family.key].requests) >= 25
+    assert all(set(lines) <= set(TRAINING.lists[name]) for name, lines in EXAMINED.lists.items())
+
+
+def test_every_examined_family_is_evaluated_under_other_wordings_and_other_names() -> None:
     held = read_held()
-    assert {f.key for f in TRAINING.families} == held.keys()
-    for family in TRAINING.families:
+    assert {f.key for f in EXAMINED.families} == held.keys()
+    for family in EXAMINED.families:
         other = held[family.key]
         assert other.requests and other.verbs and other.nouns
         assert not set(other.verbs) & set(family.verbs) and not set(other.nouns) & set(family.nouns)
@@ -115,7 +122,7 @@ def test_the_worlds_of_the_evaluation_use_what_is_held_out() -> None:
         shared = {
             name
             for name, lines in made[split].lists.items()
-            if lines == TRAINING.lists.get(name) and any(" " in MARKS.sub("", line).strip() for line in lines)
+            if lines == EXAMINED.lists.get(name) and any(" " in MARKS.sub("", line).strip() for line in lines)
         }
         assert not shared - {
             "found",

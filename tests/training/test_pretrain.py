@@ -15,7 +15,7 @@ from labkit.engines.llamacpp_convert import convert
 from labkit.engines.llamacpp_native import Context, LoadOptions
 from labkit.training.data import example, lessons
 from labkit.training.encoding import CHOICE_WEIGHT, Encoder, make_tokenizer, nano_template
-from labkit.training.guiding import Guide
+from labkit.training.guiding import CHOICE, SCHEMA, VALUE, Guide
 from labkit.training.network import BLOCK, Llama, Shape, attend
 from labkit.training.packing import batches, collate, mask, planted, rows_of, stem_of
 from labkit.training.pretrain import Settings, Trainer, run
@@ -105,23 +105,26 @@ def test_guides_stay_within_what_a_token_sees(folder: Path) -> None:
             ids = batch.ids[row]
             assert to <= start and batch.mask[row, 0, start, to] == 0
             sources.add((head, words[ids[start]], words[ids[to - 1]]))
-            copied.append(bool(ids[to] == ids[start + 1]))
+            if head != SCHEMA:  # which looks at what is known of a value, not at the value
+                copied.append(bool(ids[to] == ids[start + 1]))
     assert (0, ' "', ' "') in sources, "no tool's name is looked up where the offer ends with it"
-    assert {head for head, *_ in sources} == {0, 1}
+    assert {head for head, *_ in sources} == {CHOICE, VALUE, SCHEMA}
     assert sum(copied) > len(copied) / 2
 
 
-def test_what_is_guided_is_where_the_layer_looks(folder: Path) -> None:
+@pytest.mark.parametrize(("head", "before"), [(0, 0), (1, 0), (2, 1), (3, 1)])
+def test_what_is_guided_is_where_the_layer_looks(folder: Path, head: int, before: int) -> None:
     net = Trainer(folder, TINY, Settings(threads=1, fuse=False)).net
     ids = torch.randint(0, 4096, (2, 12))
     with torch.no_grad():
         net(ids)
-        rows, heads, columns = torch.tensor([1]), torch.tensor([0]), torch.tensor([7])
-        looked = torch.softmax(net.looks(rows, heads, columns)[0, :8], 0)
-        attention = net.layers[net.guided].self_attn
-        x, cos, sin = net.before
-        q, k, v = attention.project(net.layers[net.guided].input_layernorm(x), cos, sin)
-        mixed = torch.nn.functional.scaled_dot_product_attention(q[:, :1], k, v, is_causal=True)
+        rows, heads, columns = torch.tensor([0, 1]), torch.tensor([0, head]), torch.tensor([3, 7])
+        looked = torch.softmax(net.looks(rows, heads, columns)[1, :8], 0)
+        layer, (x, cos, sin) = net.layers[net.guided - before], net.before[net.guided - before]
+        q, k, v = layer.self_attn.project(layer.input_layernorm(x), cos, sin)
+        group, each = head % TINY.kv_heads, TINY.heads // TINY.kv_heads
+        q, k, v = q[:, group * each : group * each + 1], k[:, group : group + 1], v[:, group : group + 1]
+        mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     torch.testing.assert_close(looked @ v[1, 0, :8], mixed[1, 0, 7])
 
 

@@ -11,13 +11,14 @@ from .memory_skills import UNTOLD
 from .teaching import EMPHASIS, Course, lessons
 from .text_skills import SILENT
 from .tool_skills import NO_TOOL
-from .world import TRAINING, World
+from .world import EXAMINED, TRAINING, World
 
 # What nano says where it finds nothing.
 SILENCES = (NO_TOOL, SILENT, UNTOLD["content"])
 
 __all__ = [
     "EMPHASIS",
+    "EXAMINED",
     "LEVELS",
     "SILENCES",
     "SKILLS",

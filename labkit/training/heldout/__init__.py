@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from labkit.training.data import TRAINING, World
+from labkit.training.data import EXAMINED, World
 from labkit.training.data.draw import put
 from labkit.training.data.world import Family, Param, read_families, read_lists
 
@@ -59,7 +59,7 @@ def renamed(family: Family, held: Family) -> Family:
 
 def worlds() -> dict[str, World]:
     """Return the world of each split of the evaluation."""
-    known, held = dict(TRAINING.lists), read_held()
+    known, held = dict(EXAMINED.lists), read_held()
     values = {name: WORDS[name] for name in ("names", "places")}
     topics = {name for name in known if is_topic(name)}
     reworded_lists = {name: lines for name, lines in WORDINGS.items() if name in topics or not is_topic(name)}
@@ -68,10 +68,10 @@ def worlds() -> dict[str, World]:
     elsewhere = {name: lines for name, lines in known.items() if name not in topics} | other_topics
     naming = {**known, **WORDS, **{name: WORDINGS[name] for name in NAMING}}
     handoffs = {"handoff verbs": WORDINGS["handoff verbs"]}
-    rephrased = tuple(reworded(family, held[family.key]) for family in TRAINING.families)
-    other_names = tuple(renamed(family, held[family.key]) for family in TRAINING.families)
+    rephrased = tuple(reworded(family, held[family.key]) for family in EXAMINED.families)
+    other_names = tuple(renamed(family, held[family.key]) for family in EXAMINED.families)
     return {
-        "seen": replace(TRAINING, lists={**known, **values}),
+        "seen": replace(EXAMINED, lists={**known, **values}),
         "phrasings": World(rephrased, told, {**known, "natural": WORDINGS["natural"]}),
         "names": World(other_names, known | handoffs, naming),
         "families": World(FAMILIES, {**elsewhere, **WORDS}, naming),
