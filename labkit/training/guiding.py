@@ -154,7 +154,11 @@ class Guide:
             first = asked[0][1]
             yield (VALUE, begin, first)
             line = next(at for at in range(first, begin) if "\n" in self.words[ids[at]])
-            yield (CHOICE, begin, next(at for at in range(line, 0, -1) if self.words[ids[at - 1]].endswith(' "')))
+            yield (
+                CHOICE,
+                begin,
+                next(at for at in range(line, 0, -1) if self.words[ids[at - 1]].endswith(' "')),
+            )
 
     def parameter(self, ids: Sequence[int], said: Sequence[int], read: bytes) -> int | None:
         """Return where the offer of tools has a parameter last; nothing if several tools have one of that name."""

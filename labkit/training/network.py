@@ -189,7 +189,9 @@ class Llama(nn.Module):
             for row, group in itertools.product(range(b), range(self.s.kv_heads)):
                 at = ((rows == row) & (heads == first + group)).nonzero()[:, 0]
                 column = columns[at]
-                queries = attention.q_proj(x[row].index_select(0, column)).view(len(at), self.s.heads, self.s.head_dim)
+                queries = attention.q_proj(x[row].index_select(0, column)).view(
+                    len(at), self.s.heads, self.s.head_dim
+                )
                 queries = rotate(queries[:, group * each], cos[row, 0, column], sin[row, 0, column])
                 parts.append(queries @ keys[row, group].T)
                 order.append(at)

@@ -66,7 +66,9 @@ def test_a_call_looks_up_its_parameters_in_the_schema_and_its_values_in_the_requ
     *_, key, quote, typed, value, first = guided(*weather("The weather in Oslo", "Oslo"))
     assert key[0] == key[1] == "city" and key[2].endswith('"properties": {"')
     assert quote[0] == ' "' and typed[0] == value[0] and quote[1:] == typed[1:]
-    assert quote[2].endswith('"city": {"type": "string'), "what is known of a value stands before the end of its schema"
+    assert quote[2].endswith('"city": {"type": "string'), (
+        "what is known of a value stands before the end of its schema"
+    )
     assert value[0] == value[1] and value[2].endswith("The weather in ")
     assert first == ("<tool_call>", *value[1:]), "there is a value, so it may call"
 

@@ -74,7 +74,10 @@ def test_no_held_out_wording_is_one_of_training() -> None:
 def test_what_is_examined_is_taught() -> None:
     taught = {family.key: family for family in TRAINING.families}
     for family in EXAMINED.families:
-        assert set(family.requests) <= set(taught[family.key].requests) and len(taught[family.key].requests) >= 25
+        assert (
+            set(family.requests) <= set(taught[family.key].requests)
+            and len(taught[family.key].requests) >= 25
+        )
     assert all(set(lines) <= set(TRAINING.lists[name]) for name, lines in EXAMINED.lists.items())
 
 
