@@ -76,7 +76,8 @@ class Guide:
     def key(self, ids: Sequence[int], at: int) -> Sequence[int]:
         """Return the tokens of the key in JSON that begins at a place; empty where none does."""
         key = self.until(ids, at, self.quotes)
-        return key if self.words[ids[at + len(key)]] == '":' else ()
+        ends = ids[at + len(key) : at + len(key) + 1]
+        return key if [self.words[i] for i in ends] == ['":'] else ()
 
     def argument(
         self, ids: Sequence[int], at: int, key: Sequence[int], offer: int, read: bytes
@@ -154,11 +155,8 @@ class Guide:
             first = asked[0][1]
             yield (VALUE, begin, first)
             line = next(at for at in range(first, begin) if "\n" in self.words[ids[at]])
-            yield (
-                CHOICE,
-                begin,
-                next(at for at in range(line, 0, -1) if self.words[ids[at - 1]].endswith(' "')),
-            )
+            tool = next(at for at in range(line, 0, -1) if self.words[ids[at - 1]].endswith(' "'))
+            yield (CHOICE, begin, tool)
 
     def parameter(self, ids: Sequence[int], said: Sequence[int], read: bytes) -> int | None:
         """Return where the offer of tools has a parameter last; nothing if several tools have one of that name."""
