@@ -5,7 +5,6 @@ Shapes: B sequences of T tokens, D hidden, H heads of K, G key/value heads, V to
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,7 +147,7 @@ class Llama(nn.Module):
     def __init__(self, s: Shape) -> None:
         super().__init__()
         self.s = s
-        self.guided, self.before = s.layers - 2, dict[int, tuple[Tensor, Tensor, Tensor]]()
+        self.guided, self.before = max(1, s.layers - 2), dict[int, tuple[Tensor, Tensor, Tensor]]()
         self.embed_tokens = nn.Embedding(s.vocab, s.hidden)
         self.layers = nn.ModuleList(Layer(s) for _ in range(s.layers))
         self.norm = nn.RMSNorm(s.hidden, eps=s.eps)
@@ -176,24 +175,23 @@ class Llama(nn.Module):
     def looks(self, rows: Tensor, heads: Tensor, columns: Tensor) -> Tensor:
         """Return attention scores (N, T) of guided heads in the last forward pass.
 
-        Guided is the first one of each group of heads that share their keys, in the last layer but one; `heads` (N,)
-        counts these, then those of the layer before.
+        `heads` (N,) counts two in the last layer but one, each the first of a group that shares its keys, then those
+        of the layer before.
         """
-        parts, order, each = [], [], self.s.heads // self.s.kv_heads
-        for number, first in ((self.guided, 0), (self.guided - 1, self.s.kv_heads)):
-            x, cos, sin = self.before[number]
-            attention, (b, t, _) = self.layers[number].self_attn, x.shape
-            x = self.layers[number].input_layernorm(x)
-            cos, sin = cos.expand(b, 1, t, -1), sin.expand(b, 1, t, -1)
-            keys = rotate(attention.k_proj(x).view(b, t, self.s.kv_heads, -1).transpose(1, 2), cos, sin)
-            for row, group in itertools.product(range(b), range(self.s.kv_heads)):
-                at = ((rows == row) & (heads == first + group)).nonzero()[:, 0]
+        parts, order, size = [], [], self.s.head_dim
+        for head in heads.unique().tolist():
+            number, group = self.guided - head // 2, head % 2 % self.s.kv_heads
+            first = group * (self.s.heads // self.s.kv_heads)
+            layer, (x, cos, sin) = self.layers[number], self.before[number]
+            b, t, _ = x.shape
+            x, cos, sin = layer.input_layernorm(x), *(a.expand(b, 1, t, -1)[:, 0] for a in (cos, sin))
+            query, key = layer.self_attn.q_proj.weight, layer.self_attn.k_proj.weight
+            keys = rotate(F.linear(x, key[group * size : (group + 1) * size]), cos, sin)
+            for row in range(b):
+                at = ((rows == row) & (heads == head)).nonzero()[:, 0]
                 column = columns[at]
-                queries = attention.q_proj(x[row].index_select(0, column)).view(
-                    len(at), self.s.heads, self.s.head_dim
-                )
-                queries = rotate(queries[:, group * each], cos[row, 0, column], sin[row, 0, column])
-                parts.append(queries @ keys[row, group].T)
+                queries = F.linear(x[row].index_select(0, column), query[first * size : (first + 1) * size])
+                parts.append(rotate(queries, cos[row, column], sin[row, column]) @ keys[row].T)
                 order.append(at)
         scores = torch.cat(parts).index_select(0, torch.cat(order).argsort())
         return scores.float() / self.s.head_dim**0.5
