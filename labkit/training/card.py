@@ -105,6 +105,20 @@ def level_table(shares: dict[str, dict[str, float]]) -> str:
     return table(rows)
 
 
+def from_nothing(folder: Path) -> str:
+    """Say how far a run from nothing came with today's recipe, where the folder keeps one beside its own weights."""
+    path = folder / "from_nothing.json"
+    if not path.exists():
+        return ""
+    run = json.loads(path.read_text("utf-8"))
+    training, by = run["training"], run["by"]
+    splits = ", ".join(percent(by["split"][split]) for split in SPLITS)
+    return (
+        f"So made, {training['minutes']} minutes and {training['tokens']:,} tokens on {training['machine']} came to\n"
+        f"{percent(by['']['all'], interval=True)} % of all cases: {splits} % by split.\n"
+    )
+
+
 def read_runs(evaluations: Iterable[Path]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Read the runs, the longest first, and the shares of each level in those that decode freely."""
     runs, free = list[dict[str, Any]](), list[dict[str, Any]]()
@@ -128,6 +142,7 @@ def write_card(folder: Path, evaluations: Iterable[Path]) -> None:
         name=folder.name,
         purpose=purpose,
         limits=limits,
+        again=from_nothing(folder),
         config=json.loads((folder / "config.json").read_text("utf-8")),
         parameters=sum(weight.size for weight in load_file(folder / "model.safetensors").values()),
         training=json.loads((folder / "training.json").read_text("utf-8")),
