@@ -96,7 +96,11 @@ CURRICULA: dict[str, Curriculum] = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Describe a run. `minutes` ends it early, and the learning rate follows whichever limit is nearer."""
+    """Describe a run. `minutes` ends it early, and the learning rate follows whichever limit is nearer.
+
+    `keep` is the share that the weights which the run began with have in the mean that is exported: lessons of
+    another kind teach without making it forget (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
+    """
 
     seed: int = 1
     steps: int = 20_000
@@ -111,6 +115,7 @@ class Settings:
     clip: float = 1.0
     threads: int = 2
     fuse: bool = True
+    keep: float = 0.0
 
 
 class Trainer:
@@ -197,6 +202,12 @@ class Trainer:
         torch.save(state, self.out / "run.pt.part")
         os.replace(self.out / "run.pt.part", self.out / "run.pt")
 
+    def blend(self, begun: dict[str, Tensor]) -> None:
+        """Average the weights with those that the run began with, which get the share `keep`."""
+        with torch.no_grad():
+            for name, weight in self.net.state_dict().items():
+                weight.lerp_(begun[name].to(weight), self.s.keep)
+
     def resume(self) -> None:
         """Take up the state that `save` wrote."""
         state = torch.load(self.out / "run.pt", weights_only=True, map_location=self.device)
@@ -274,6 +285,8 @@ def run(
             trainer.save()
             saved = time.monotonic()
     trainer.save()
+    if start and s.keep:
+        trainer.blend(read_weights(start))
     export(trainer.net, out)
     here = machine()
     described = {

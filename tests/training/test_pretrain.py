@@ -15,6 +15,7 @@ from labkit.engines.llamacpp_convert import convert
 from labkit.engines.llamacpp_native import Context, LoadOptions
 from labkit.training.data import example, lessons
 from labkit.training.encoding import CHOICE_WEIGHT, Encoder, make_tokenizer, nano_template
+from labkit.training.export import read_weights
 from labkit.training.guiding import CHOICE, SCHEMA, VALUE, Guide
 from labkit.training.network import BLOCK, Llama, Shape, attend
 from labkit.training.packing import batches, collate, mask, planted, rows_of, stem_of
@@ -153,6 +154,20 @@ def test_a_run_from_other_weights_records_where_those_come_from(folder: Path, tm
     assert earlier | {"earlier": []} == json.loads((folder / "training.json").read_text())
     before = (folder / "log.jsonl").read_text()
     assert (tmp_path / "log.jsonl").read_text().startswith(before)
+
+
+def test_a_run_can_keep_a_share_of_the_weights_it_began_with(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    kept = []
+    for keep in (0.0, 0.25, 1.0):
+        settings = Settings(steps=3, tokens_per_batch=512, threads=1, fuse=False, warmup=1, keep=keep)
+        run(tmp_path, TINY, settings, start=folder)  # the second and the third only export, the run is over
+        kept.append(read_weights(tmp_path))
+    begun = read_weights(folder)
+    for name, weight in begun.items():
+        torch.testing.assert_close(kept[1][name], 0.75 * kept[0][name] + 0.25 * weight, atol=1e-3, rtol=1e-2)
+        torch.testing.assert_close(kept[2][name], weight)
+    assert any((kept[0][name] != weight).any() for name, weight in begun.items())
 
 
 def test_a_run_goes_on_where_it_stopped(folder: Path) -> None:
