@@ -51,7 +51,7 @@ def test_a_token_sees_none_behind_it_and_first_leaves_rows_out(mine: NumpyLlama)
     ids = [1, 40, 300, 77, 5, 900]
     whole = mine.window_logits(ids)
     assert np.allclose(mine.window_logits(ids[:4]), whole[:4], atol=1e-3)
-    assert np.array_equal(mine.window_logits(ids, 3), whole[3:])
+    assert np.allclose(mine.window_logits(ids, 3), whole[3:], atol=1e-4)  # sums in another order
 
 
 def test_a_replaced_matrix_changes_only_the_copy(mine: NumpyLlama) -> None:
