@@ -106,7 +106,10 @@ def level_table(shares: dict[str, dict[str, float]]) -> str:
 
 
 def from_nothing(folder: Path) -> str:
-    """Say how far a run from nothing came with today's recipe, where the folder keeps one beside its own weights."""
+    """Say how far a run from nothing came, where the folder keeps one beside its own weights.
+
+    Its file holds the run's training.json, with the minutes, and what `labkit eval` counted on its F16.
+    """
     path = folder / "from_nothing.json"
     if not path.exists():
         return ""
@@ -114,8 +117,8 @@ def from_nothing(folder: Path) -> str:
     training, by = run["training"], run["by"]
     splits = ", ".join(percent(by["split"][split]) for split in SPLITS)
     return (
-        f"So made, {training['minutes']} minutes and {training['tokens']:,} tokens on {training['machine']} came to\n"
-        f"{percent(by['']['all'], interval=True)} % of all cases: {splits} % by split.\n"
+        f"\nSo made, {training['minutes']} minutes and {training['tokens']:,} tokens on {training['machine']} came to\n"
+        f"{percent(by['']['all'], interval=True)} % of all cases: {splits} % by split."
     )
 
 

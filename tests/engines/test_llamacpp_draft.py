@@ -134,7 +134,7 @@ def test_an_answer_stops_where_the_context_ends() -> None:
 )
 def test_bad_options_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(LabkitError) as caught:
-        load("nano", "llamacpp", "F16", threads=1, **bad)
+        load("nano", engine="llamacpp", threads=1, **bad)
     assert caught.value.fix
 
 
@@ -144,7 +144,7 @@ def test_a_model_with_other_tokens_cannot_draft(tmp_path: Path) -> None:
     other = tmp_path / "other.gguf"
     other.write_bytes(data.replace(b"<tool_call>", b"<tool_CALL>"))
     with pytest.raises(OptionInvalid, match="other tokens"):
-        load("nano", "llamacpp", "F16", threads=1, draft=str(other))
+        load("nano", engine="llamacpp", threads=1, draft=str(other))
 
 
 def test_a_model_that_cannot_take_tokens_back_says_so(fast: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,35 +30,23 @@ def exchange(question: str, answer: str, system: str = "") -> list[dict[str, Any
     return [*head, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-def weather(request: str, city: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-    call = {"name": "weather", "arguments": {"city": city}}
-    calls = [{"id": "1", "type": "function", "function": call}]
-    messages = [
-        {"role": "user", "content": request},
-        {"role": "assistant", "content": "", "tool_calls": calls},
-    ]
-    function = {"name": "weather", "description": "", "parameters": schema}
-    return messages, [{"type": "function", "function": function}]
-
-
-def test_a_called_tool_is_looked_up_where_its_offer_ends() -> None:
+def weather(request: str, city: str, *others: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     tools = [
         {"type": "function", "function": {"name": name, "description": "", "parameters": schema}}
-        for name in ("weather", "clock")
+        for name in ("weather", *others)
     ]
-    call = {"name": "clock", "arguments": {"city": "Oslo"}}
-    messages = [
-        {"role": "user", "content": "The time in Oslo"},
-        {
-            "role": "assistant",
-            "content": "",
-            "tool_calls": [{"id": "1", "type": "function", "function": call}],
-        },
-    ]
-    named, called, *_ = guided(messages, tools)
-    assert named[0] == named[1] and named[2].endswith('"required": ["city"]}} "')
+    call = {"name": "weather", "arguments": {"city": city}}
+    calls = [{"id": "1", "type": "function", "function": call}]
+    return [
+        {"role": "user", "content": request},
+        {"role": "assistant", "content": "", "tool_calls": calls},
+    ], tools
+
+
+def test_a_called_tool_is_looked_up_where_its_offer_ends() -> None:
+    named, called, *_ = guided(*weather("Rain in Oslo?", "Oslo", "clock"))
+    assert named[0] == named[1] == "weather" and named[2].endswith('"required": ["city"]}} "')
     assert called == ("<tool_call>", *named[1:]), "whether to call is the same choice as which tool to call"
 
 
